@@ -28,9 +28,9 @@ from reconciler.model.secret import Redactor
 from reconciler.model.text import printable
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.git.checkout import File, Tree
-from reconciler.secrets import age, sops, sops_keys
+from reconciler.secrets import age
 from reconciler.secrets.gpg import Gnupg
-from reconciler.secrets.sops import rekeyed
+from reconciler.secrets.sops import SopsFile
 
 __all__ = ["FOLDER", "InitialData", "encrypt_initial_data", "is_id", "put_initial_data", "service_of"]
 
@@ -101,7 +101,7 @@ class InitialData:
     def problems(self, tree: Tree) -> list[Problem]:
         """Report problems of the folder that need no key: files in the clear, two for one service."""
         wrong = (
-            (files[0], _objection(service, files) or _disguised(service, tree, files[0]))
+            (files[0], _objection(service, files) or self._disguised(service, tree, files[0]))
             for service, files in _by_service(tree).items()
         )
         found = [Problem(file.path, None, message) for file, message in wrong if message is not None]
@@ -117,8 +117,7 @@ class InitialData:
         """Yield each service with a SOPS file in which values stand unencrypted: its file, and their ids."""
         for file, _, _ in self._named(tree):
             service = service_of(file.path.removeprefix(f"{FOLDER}/"))
-            ids = sops.bare(_raw(tree, file), json=file.path.endswith(".json"))
-            if service is not None and ids:
+            if service is not None and (ids := self._sops(tree, file).bare()):
                 yield service, file.path, ids
 
     def _unasked(self, tree: Tree) -> Iterator[Problem]:
@@ -135,12 +134,11 @@ class InitialData:
         for service, (file, *_) in files.items():
             if _form(file.path) is _Form.SOPS and _objection(service, files[service]) is None:
                 try:
-                    raw = _raw(tree, file)
-                    sops.metadata(raw, json=file.path.endswith(".json"))
+                    known = self._sops(tree, file)
                 except SecretsError:
                     continue
                 try:
-                    yield file, sops.hosts(raw, json=file.path.endswith(".json")), None
+                    yield file, known.hosts(), None
                 except SecretsError as error:
                     yield file, [], str(error)
 
@@ -190,7 +188,7 @@ class InitialData:
         raw = _raw(tree, file)
         try:
             if _form(file.path) is _Form.SOPS:
-                return file.path, rekeyed(raw, recipients, json=file.path.endswith(".json"), gnupg=self._gnupg)
+                return file.path, self._sops(tree, file).rekeyed(recipients)
             if any(map(age.is_recipient, recipients)):
                 raise SecretsError("age keys open SOPS files only; this one is GnuPG's")
             clear = self._gnupg.decrypt(raw, file.path)
@@ -205,10 +203,9 @@ class InitialData:
         """
         values = {**(self.read(tree, service) or {}), name: value}
         (file,) = _by_service(tree)[service]
-        as_json = ".json" in file.path
         if _form(file.path) is _Form.SOPS:
-            return file.path, sops.with_value(_raw(tree, file), name, value, json=as_json, gnupg=self._gnupg)
-        text = json.dumps(values) if as_json else _text(values)
+            return file.path, self._sops(tree, file).with_value(name, value)
+        text = json.dumps(values) if ".json" in file.path else _text(values)
         keys = self._encrypted_to(tree, file)
         return file.path, self._gnupg.encrypt(text.encode(), keys, armor=file.path.endswith(".asc"))
 
@@ -222,19 +219,18 @@ class InitialData:
         known = self._values.get((file.blob, file.path))
         if known is None:
             try:
-                known = _values(self._content(_raw(tree, file), file.path))
+                known = _values(self._content(tree, file))
             except SecretsError as error:
                 raise SecretsError(shortened(f"{file.path}: {error}")) from None
             self._values[file.blob, file.path] = known
         return dict(known)
 
-    def _content(self, raw: bytes, path: str) -> Any:
-        if _form(path) is _Form.SOPS:
-            allow = partial(self._allow, path)
-            return sops.decrypt(raw, json=path.endswith(".json"), gnupg=self._gnupg, allow=allow)
-        clear = self._gnupg.decrypt(raw, path)
+    def _content(self, tree: Tree, file: File) -> Any:
+        if _form(file.path) is _Form.SOPS:
+            return self._sops(tree, file).decrypt(partial(self._allow, file.path))
+        clear = self._gnupg.decrypt(_raw(tree, file), file.path)
         try:
-            return read(clear, path.rpartition(".")[0]).data
+            return read(clear, file.path.rpartition(".")[0]).data
         except BrokenFile as error:
             where = "" if error.problem.line is None else f", line {error.problem.line}"
             # Some messages repeat a word of the file; all but its ids may be secrets.
@@ -244,12 +240,28 @@ class InitialData:
     def _encrypted_to(self, tree: Tree, file: File) -> list[str]:
         key, form = (file.blob, file.path), _form(file.path)
         if form is not _Form.CLEAR and key not in self._recipients:
-            raw = _raw(tree, file)
-            if form is _Form.PGP:
-                self._recipients[key] = self._gnupg.recipients(raw)
-            else:
-                self._recipients[key] = sops_keys.recipients(sops.metadata(raw, json=file.path.endswith(".json")))
+            sops = form is _Form.SOPS
+            named = self._sops(tree, file).recipients if sops else self._gnupg.recipients(_raw(tree, file))
+            self._recipients[key] = named
         return self._recipients.get(key, [])
+
+    def _sops(self, tree: Tree, file: File) -> SopsFile:
+        return SopsFile(_raw(tree, file), self._gnupg, json=file.path.endswith(".json"))
+
+    def _disguised(self, service: str, tree: Tree, file: File) -> str | None:
+        """Return why nothing in a file is encrypted although its name says so; None if something may be."""
+        try:
+            if _form(file.path) is _Form.SOPS:
+                self._sops(tree, file)
+                return None
+            raw = _raw(tree, file)
+            if _ARMOR not in raw and isinstance(read(raw, file.path.rpartition(".")[0]).data, Mapping):
+                return f"{_CLEAR} `reconcile initial-data set {service}`"
+        except SecretsError as error:
+            return str(error)
+        except BrokenFile:  # what is encrypted is no YAML
+            return None
+        return None
 
 
 def service_of(name: str) -> str | None:
@@ -305,21 +317,6 @@ def _objection(service: str, files: list[File]) -> str | None:
         return f"{_CLEAR} {again} (if sops encrypted it, rename it to {service}.sops.yaml)"
     if len(files) > 1:
         return f"{files[1].path} is initial data of the same service: keep one of them"
-    return None
-
-
-def _disguised(service: str, tree: Tree, file: File) -> str | None:
-    """Return why nothing in a file is encrypted although its name says so; None if something may be."""
-    try:
-        raw = _raw(tree, file)
-        if _form(file.path) is _Form.SOPS:
-            sops.metadata(raw, json=file.path.endswith(".json"))
-        elif _ARMOR not in raw and isinstance(read(raw, file.path.rpartition(".")[0]).data, Mapping):
-            return f"{_CLEAR} `reconcile initial-data set {service}`"
-    except SecretsError as error:
-        return str(error)
-    except BrokenFile:  # what is encrypted is no YAML
-        return None
     return None
 
 

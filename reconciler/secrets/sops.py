@@ -40,7 +40,7 @@ from reconciler.secrets.sops_keys import recipients as recipients_of
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-__all__ = ["Leaf", "bare", "counted", "decrypt", "hosts", "leaves", "metadata", "rekeyed", "typed", "with_value"]
+__all__ = ["Leaf", "SopsFile", "counted", "leaves", "typed"]
 
 TIMEOUT_SECONDS = 60.0
 """Seconds for the `sops` program, which may have to ask a key service on the network."""
@@ -58,67 +58,115 @@ LONGEST_PATTERN = 1000
 _RESTORE = "restore the file from git's history"
 
 
-def metadata(raw: bytes, *, json: bool) -> Mapping[str, Any]:
-    """Return the `sops` part of a file, which is not authenticated.
-
-    Raises SecretsError where it has none, for then nothing in the file is encrypted.
-    """
-    return _info(_read(raw, json=json))
-
-
-def _info(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = data.get("sops")
-    if not isinstance(found, Mapping):
-        raise SecretsError(
-            "not encrypted: it has no `sops` part; rotate every secret in it, then encrypt it with `sops encrypt -i`"
-        )
-    return found
-
-
 def _nowhere(url: str) -> NoReturn:  # noqa: ARG001
     raise SecretsError("sops was not called: no key service may be asked")
 
 
-def hosts(raw: bytes, *, json: bool) -> list[str]:
-    """Return the addresses that the `sops` program may ask for the file's data key, according to the file.
+class SopsFile:
+    """A file in the SOPS format. Raises SecretsError where it is none, for then nothing in it is encrypted."""
 
-    Raises SecretsError if that is unknown.
-    """
-    data = _read(raw, json=json)
-    _info(data)
-    return key_services(data)
+    def __init__(self, raw: bytes, gnupg: Gnupg, *, json: bool) -> None:
+        self._raw = raw
+        self._gnupg = gnupg
+        self._kind = "json" if json else "yaml"
+        try:
+            data = read(raw, f"file.{self._kind}").data
+        except BrokenFile as error:
+            raise SecretsError(_where(error)) from None
+        if not isinstance(data, dict):
+            raise SecretsError("it is not a map of keys to values")
+        if not isinstance(data.get("sops"), Mapping):
+            raise SecretsError(
+                "not encrypted: it has no `sops` part; rotate every secret in it, then encrypt it with "
+                "`sops encrypt -i`"
+            )
+        self._data: dict[str, Any] = data
+        self._info: Mapping[str, Any] = data["sops"]
+        """Which is not authenticated."""
 
+    @property
+    def recipients(self) -> list[str]:
+        """Return the keys that it says it is encrypted to."""
+        return recipients_of(self._info)
 
-def bare(raw: bytes, *, json: bool) -> list[str]:
-    """Return the keys of a file whose values stand in it as they are, by its rule. Raises SecretsError."""
-    data = _read(raw, json=json)
-    values = ((name, value) for name, value in data.items() if name != "sops" and value not in (None, ""))
-    return [name for name, value in values if not (isinstance(value, str) and _VALUE.fullmatch(value))]
+    def hosts(self) -> list[str]:
+        """Return the addresses that the `sops` program may ask for the file's data key, according to the file.
 
+        Raises SecretsError if that is unknown.
+        """
+        return key_services(self._data)
 
-def decrypt(raw: bytes, *, json: bool, gnupg: Gnupg, allow: Callable[[str], None] = _nowhere) -> dict[str, Any]:
-    """Decrypt a SOPS file, without its `sops` part.
+    def bare(self) -> list[str]:
+        """Return the keys whose values stand in it as they are, by its rule."""
+        values = ((name, value) for name, value in self._data.items() if name != "sops" and value not in (None, ""))
+        return [name for name, value in values if not (isinstance(value, str) and _VALUE.fullmatch(value))]
 
-    `allow` raises SecretsError for an address that the `sops` program may not ask. Raises SecretsError where no key
-    opens the file, and where a value, its place or the MAC was altered.
-    """
-    data = _read(raw, json=json)
-    try:
-        return _decrypt(data, None if json else _composed(raw), gnupg)
-    except Unsupported as unsupported:
-        for url in hosts(raw, json=json):
-            allow(url)
-        return _ask_sops(raw, gnupg, str(unsupported), json=json)
+    def decrypt(self, allow: Callable[[str], None] = _nowhere) -> dict[str, Any]:
+        """Return what is in it, without its `sops` part.
 
+        `allow` raises SecretsError for an address that the `sops` program may not ask. Raises SecretsError where no key
+        opens the file, and where a value, its place or the MAC was altered.
+        """
+        try:
+            return self._decrypt()
+        except Unsupported as unsupported:
+            for url in self.hosts():
+                allow(url)
+            args = ["--decrypt", "--input-type", self._kind, "--output-type", "json", "/dev/stdin"]
+            # There no .sops.yaml of a commit lies.
+            content: dict[str, Any] = jsonlib.loads(_run(args, self._raw, self._gnupg, "/", f"it has {unsupported}"))
+            return content
 
-def _read(raw: bytes, *, json: bool) -> dict[str, Any]:
-    try:
-        data = read(raw, "file.json" if json else "file.yaml").data
-    except BrokenFile as error:
-        raise SecretsError(_where(error)) from None
-    if not isinstance(data, dict):
-        raise SecretsError("it is not a map of keys to values")
-    return data
+    def _decrypt(self) -> dict[str, Any]:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        info, tree = self._info, leaves(self._data, _composed(self._raw) if self._kind == "yaml" else None)
+        del tree["sops"]
+        secret, mac = _rule(info), info.get("mac")
+        if not isinstance(mac, str) or not mac:
+            raise SecretsError(
+                "it has no MAC, so that nobody can tell whether it was altered: encrypt it anew with sops"
+            )
+        key = data_key(info, self._gnupg)
+        if len(key) != 32:
+            raise SecretsError(f"its data key does not have 256 bits: {_RESTORE}")
+        reader = _Reader(AESGCM(key), secret, encrypted_only=info.get("mac_only_encrypted") is True)
+        opened: dict[str, Any] = reader.open(tree, ())
+        _, expected = reader.value(mac, str(info.get("lastmodified")), "its MAC or `lastmodified`")
+        if not hmac.compare_digest(expected, reader.digest.hexdigest().upper().encode()):
+            raise SecretsError(
+                f"its MAC does not match: a value was added, removed or changed without sops; {_RESTORE}"
+            )
+        return opened
+
+    def rekeyed(self, recipients: list[str]) -> bytes:
+        """Return the file encrypted to exactly these keys, and with a new data key, by the `sops` program.
+
+        Only for files with OpenPGP and age keys: for others, a key service would have to be asked. Raises SecretsError.
+        """
+        if self.hosts() or self._info.get("key_groups"):
+            raise SecretsError("it has keys of a key service, or groups of keys: change them with `sops updatekeys`")
+        before = set(self.recipients)
+        wanted = {key if age.is_recipient(key) else self._gnupg.fingerprint(key) for key in recipients}
+        changes = [("add", key) for key in sorted(wanted - before)] + [("rm", key) for key in sorted(before - wanted)]
+        kinds = {key: "age" if age.is_recipient(key) else "pgp" for _, key in changes}
+        options = [word for how, key in changes for word in (f"--{how}-{kinds[key]}", key)]
+        return self._edited(["rotate", "--in-place", *options])
+
+    def with_value(self, name: str, value: str) -> bytes:
+        """Return the file with a value of its own set, which is no secret, by the `sops` program.
+
+        Raises SecretsError.
+        """
+        return self._edited(["set"], jsonlib.dumps([name]), jsonlib.dumps(value))
+
+    def _edited(self, before: list[str], *after: str) -> bytes:
+        """Have the `sops` program change the file, whose name stands between these arguments."""
+        with tempfile.TemporaryDirectory(prefix="reconciler-") as folder:  # it holds what is encrypted, no .sops.yaml
+            file = Path(folder, f"file.{self._kind}")
+            file.write_bytes(self._raw)
+            _run([*before, str(file), *after], b"", self._gnupg, folder, "")
+            return file.read_bytes()
 
 
 def _composed(raw: bytes) -> Any:
@@ -132,25 +180,6 @@ def _composed(raw: bytes) -> Any:
 def _where(error: BrokenFile) -> str:
     problem = error.problem
     return problem.message if problem.line is None else f"line {problem.line}: {problem.message}"
-
-
-def _decrypt(data: dict[str, Any], node: Any, gnupg: Gnupg) -> dict[str, Any]:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    info, tree = _info(data), leaves(data, node)
-    del tree["sops"]
-    secret, mac = _rule(info), info.get("mac")
-    if not isinstance(mac, str) or not mac:
-        raise SecretsError("it has no MAC, so that nobody can tell whether it was altered: encrypt it anew with sops")
-    key = data_key(info, gnupg)
-    if len(key) != 32:
-        raise SecretsError(f"its data key does not have 256 bits: {_RESTORE}")
-    reader = _Reader(AESGCM(key), secret, encrypted_only=info.get("mac_only_encrypted") is True)
-    opened: dict[str, Any] = reader.open(tree, ())
-    _, expected = reader.value(mac, str(info.get("lastmodified")), "its MAC or `lastmodified`")
-    if not hmac.compare_digest(expected, reader.digest.hexdigest().upper().encode()):
-        raise SecretsError(f"its MAC does not match: a value was added, removed or changed without sops; {_RESTORE}")
-    return opened
 
 
 class _Reader:
@@ -236,44 +265,6 @@ def _found_by(pattern: str, name: str) -> Callable[[str], bool]:
     except re2.error:
         raise Unsupported(f"a regular expression that is none of Go's ({name})") from None
     return lambda key: search(key) is not None
-
-
-def _ask_sops(raw: bytes, gnupg: Gnupg, why: str, *, json: bool) -> dict[str, Any]:
-    """Decrypt with the `sops` program."""
-    args = ["--decrypt", "--input-type", "json" if json else "yaml", "--output-type", "json", "/dev/stdin"]
-    # There no .sops.yaml of a commit lies.
-    content: dict[str, Any] = jsonlib.loads(_run(args, raw, gnupg, "/", f"it has {why}"))
-    return content
-
-
-def rekeyed(raw: bytes, recipients: list[str], *, json: bool, gnupg: Gnupg) -> bytes:
-    """Return the file encrypted to exactly these keys, and with a new data key, by the `sops` program.
-
-    Only for files with OpenPGP and age keys: for others, a key service would have to be asked. Raises SecretsError.
-    """
-    info = metadata(raw, json=json)
-    if hosts(raw, json=json) or info.get("key_groups"):
-        raise SecretsError("it has keys of a key service, or groups of keys: change them with `sops updatekeys`")
-    before = set(recipients_of(info))
-    wanted = {key if age.is_recipient(key) else gnupg.fingerprint(key) for key in recipients}
-    changes = [("add", key) for key in sorted(wanted - before)] + [("rm", key) for key in sorted(before - wanted)]
-    kinds = {key: "age" if age.is_recipient(key) else "pgp" for _, key in changes}
-    options = [word for how, key in changes for word in (f"--{how}-{kinds[key]}", key)]
-    return _edited(raw, ["rotate", "--in-place", *options], [], json=json, gnupg=gnupg)
-
-
-def with_value(raw: bytes, name: str, value: str, *, json: bool, gnupg: Gnupg) -> bytes:
-    """Return the file with a value of its own set, which is no secret, by the `sops` program. Raises SecretsError."""
-    return _edited(raw, ["set"], [jsonlib.dumps([name]), jsonlib.dumps(value)], json=json, gnupg=gnupg)
-
-
-def _edited(raw: bytes, before: list[str], after: list[str], *, json: bool, gnupg: Gnupg) -> bytes:
-    """Have the `sops` program change a file, whose name stands between these arguments."""
-    with tempfile.TemporaryDirectory(prefix="reconciler-") as folder:  # it holds what is encrypted, and no .sops.yaml
-        file = Path(folder, f"file.{'json' if json else 'yaml'}")
-        file.write_bytes(raw)
-        _run([*before, str(file), *after], b"", gnupg, folder, "")
-        return file.read_bytes()
 
 
 def _run(args: list[str], raw: bytes, gnupg: Gnupg, folder: str, why: str) -> bytes:

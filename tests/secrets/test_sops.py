@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from reconciler.model.base import as_text
 from reconciler.model.errors import SecretsError
-from reconciler.secrets import sops
 from reconciler.secrets.gpg import Gnupg
+from reconciler.secrets.sops import SopsFile
 from tests.secrets.conftest import Office
 from tests.secrets.keys import SECRET, SOPS, AgeKey, Home, Sops, said
 
@@ -92,7 +92,7 @@ def no_program(monkeypatch: pytest.MonkeyPatch) -> None:
 def same(raw: bytes, gnupg: Gnupg, program: Sops, kind: str = "yaml") -> dict[str, Any]:
     theirs = program.decrypt(raw, kind)
     assert theirs is not None
-    ours = sops.decrypt(raw, json=kind == "json", gnupg=gnupg)
+    ours = SopsFile(raw, gnupg, json=kind == "json").decrypt()
     assert alike(ours, json.loads(theirs)), (ours, theirs)
     return ours
 
@@ -166,7 +166,7 @@ def test_key_groups_need_their_threshold(
         same(raw, gnupg, sops_program)
         return
     with pytest.raises(SecretsError, match="1 of 3 key groups open, and 2 are needed"):
-        sops.decrypt(raw, json=False, gnupg=gnupg)
+        SopsFile(raw, gnupg, json=False).decrypt()
 
 
 leaf = (
@@ -269,7 +269,7 @@ def test_tampered_file_is_refused_like_sops_does(change, says: str, age: str, gn
     raw = edited(sops_program.encrypt(EDITABLE.encode(), "--age", age), change)
     assert sops_program.decrypt(raw) is None
     with pytest.raises(SecretsError, match=says) as refused:
-        sops.decrypt(raw, json=False, gnupg=gnupg)
+        SopsFile(raw, gnupg, json=False).decrypt()
     assert SECRET not in said(refused.value)
 
 
@@ -277,7 +277,7 @@ def test_tampered_file_is_refused_like_sops_does(change, says: str, age: str, gn
 def test_text_after_a_value_is_refused_unlike_sops_does(age: str, gnupg: Gnupg, sops_program: Sops):
     raw = edited(sops_program.encrypt(EDITABLE.encode(), "--age", age), _set("token", lambda text: text + "more"))
     with pytest.raises(SecretsError, match="token is not encrypted"):
-        sops.decrypt(raw, json=False, gnupg=gnupg)
+        SopsFile(raw, gnupg, json=False).decrypt()
 
 
 @pytest.mark.usefixtures("no_program")
@@ -288,14 +288,14 @@ def test_a_recipient_that_is_not_the_one_is_refused(age: str, gnupg: Gnupg, sops
         lambda data: data["sops"]["age"][0].update(recipient=other),
     )
     with pytest.raises(SecretsError, match=f"age {other}: no age identity here"):
-        sops.decrypt(raw, json=False, gnupg=gnupg)
+        SopsFile(raw, gnupg, json=False).decrypt()
 
 
 @pytest.mark.usefixtures("no_program")
 def test_no_identity_names_the_recipient_and_the_places(age_key: AgeKey, gnupg: Gnupg, sops_program: Sops):
     raw = sops_program.encrypt(EDITABLE.encode(), "--age", age_key.recipient)
     with pytest.raises(SecretsError, match="SOPS_AGE_KEY_FILE") as refused:
-        sops.decrypt(raw, json=False, gnupg=gnupg)
+        SopsFile(raw, gnupg, json=False).decrypt()
     assert age_key.recipient in str(refused.value)
 
 
@@ -310,7 +310,7 @@ def test_where_identities_are_found(
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
         monkeypatch.setenv("SOPS_AGE_KEY_FILE", str(file))
     raw = sops_program.encrypt(b"a: b\n", "--age", age_key.recipient)
-    assert sops.decrypt(raw, json=False, gnupg=gnupg) == {"a": "b"}
+    assert SopsFile(raw, gnupg, json=False).decrypt() == {"a": "b"}
 
 
 FOREIGN = [
@@ -335,20 +335,20 @@ def test_unknown_format_is_left_to_the_sops_program(
     monkeypatch.setenv("PATH", f"{SOPS.parent}:/usr/bin:/bin" if installed else "/usr/bin:/bin")
     says = "program refuses it" if installed else "which is not installed"
     with pytest.raises(SecretsError, match=says) as refused:
-        sops.decrypt(raw, json=False, gnupg=gnupg, allow=lambda _url: None)
+        SopsFile(raw, gnupg, json=False).decrypt(lambda _url: None)
     assert SECRET not in said(refused.value)
 
 
 def test_an_anchor_that_stands_twice_is_left_to_sops(gnupg: Gnupg, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(SecretsError, match="an anchor that stands twice; that needs the `sops` program"):
-        sops.decrypt(b"a: &x b\nc: &x d\nsops: {mac: x}\n", json=False, gnupg=gnupg)
+        SopsFile(b"a: &x b\nc: &x d\nsops: {mac: x}\n", gnupg, json=False).decrypt()
 
 
 def test_a_pattern_that_never_comes_to_an_end_elsewhere(age: str, gnupg: Gnupg, sops_program: Sops, rules):
     key = "a" * 60 + "!"
     raw = sops_program.encrypt(f"{key}: {SECRET}\n".encode(), rules=rules(age=age, unencrypted_regex="^(a+)+$"))
-    assert sops.decrypt(raw, json=False, gnupg=gnupg) == {key: SECRET}
+    assert SopsFile(raw, gnupg, json=False).decrypt() == {key: SECRET}
 
 
 @pytest.mark.parametrize("rule", ["encrypted_comment_regex", "unencrypted_comment_regex"])
@@ -356,7 +356,7 @@ def test_rules_by_comment_are_read_by_sops(rule: str, age: str, gnupg: Gnupg, so
     monkeypatch.setenv("PATH", f"{SOPS.parent}:/usr/bin:/bin")
     plain = f"# marked\nTOKEN: {SECRET}\nOTHER: x\n".encode()
     raw = sops_program.encrypt(plain, rules=rules(age=age, **{rule: "marked"}))
-    assert sops.decrypt(raw, json=False, gnupg=gnupg) == {"TOKEN": SECRET, "OTHER": "x"}
+    assert SopsFile(raw, gnupg, json=False).decrypt() == {"TOKEN": SECRET, "OTHER": "x"}
 
 
 @pytest.mark.parametrize("text", ["0x10", "1_000", "0017", ".inf", "2020-01-01", "1e400"])
@@ -367,7 +367,7 @@ def test_clear_values_that_yaml_readers_read_differently_are_left_to_sops(
     raw = raw.replace(f"x_unencrypted: {SECRET}".encode(), f"x_unencrypted: {text}".encode())
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     with pytest.raises(SecretsError):
-        sops.decrypt(raw, json=False, gnupg=gnupg)
+        SopsFile(raw, gnupg, json=False).decrypt()
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_clear_values_that_yaml_readers_read_differently_are_left_to_sops(
 )
 def test_other_files_are_not_sops_files(raw: bytes, json_: bool, says: str, gnupg: Gnupg):
     with pytest.raises(SecretsError, match=says):
-        sops.decrypt(raw, json=json_, gnupg=gnupg)
+        SopsFile(raw, gnupg, json=json_).decrypt()
 
 
 @pytest.fixture(scope="module")
@@ -422,7 +422,7 @@ def test_the_sops_projects_own_samples(name: str, sample_home: Home, age_key: Ag
         same(raw, Gnupg(sample_home.path), program, kind)
         return
     with pytest.raises(SecretsError):
-        sops.decrypt(raw, json=kind == "json", gnupg=Gnupg(sample_home.path))
+        SopsFile(raw, Gnupg(sample_home.path), json=kind == "json").decrypt()
 
 
 def test_the_program_is_there():
