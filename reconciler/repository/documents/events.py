@@ -303,7 +303,7 @@ def _yaml_tokens(raw: bytes) -> Iterator[_Token]:
         kind, begins, ends = _YAML.get(type(event)), event.start_mark, event.end_mark
         if kind is not None and begins is not None and ends is not None:
             flow = bool(getattr(event, "flow_style", True))
-            yield _Token(kind, getattr(event, "value", ""), begins.line + 1, begins.index, ends.index, flow)
+            yield _Token(kind, getattr(event, "value", ""), begins.line + 1, begins.index, ends.index, flow=flow)
 
 
 _JSON = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]|[^\s{}\[\]:,"]+')
