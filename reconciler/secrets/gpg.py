@@ -8,13 +8,18 @@ no error repeats it.
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import shutil
-import subprocess
+import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import gnupg
 
 from reconciler.model.errors import SecretsError
-from reconciler.model.value import Frozen, Unshown
 from reconciler.repository.git.program import objection_to_home
 
 __all__ = ["LIMIT", "Gnupg"]
@@ -25,10 +30,7 @@ LIMIT = 1 << 20
 TIMEOUT_SECONDS = 30.0
 """Seconds after which gpg counts as hung: a smartcard that waits for a touch, an agent that does not answer."""
 
-_QUIET = (
-    *("--status-fd", "2", "--with-colons", "--fixed-list-mode", "--batch", "--no-tty", "--no-verbose"),
-    *("--pinentry-mode", "error", "--disable-dirmngr", "--no-auto-check-trustdb"),
-)
+_QUIET = ["--pinentry-mode", "error", "--disable-dirmngr", "--no-auto-check-trustdb"]
 """No prompt, no look-up of keys over the network, no work on the web of trust in passing."""
 
 _ANONYMOUS = "0" * 16
@@ -36,24 +38,23 @@ _PASSPHRASE = frozenset({11, 85, 99, 177, 0x8019, 0x8066})
 """libgpg-error's codes for a passphrase that nobody could give: bad, no pinentry, cancelled, none, no terminal."""
 _NO_SECRET_KEY = 17
 
-_STATUS = "[GNUPG:] "
+# python-gnupg logs each failure too; here a failure is raised, and logged once, by the caller that handles it.
+logging.getLogger("gnupg").disabled = True
 
 
-class _Answer(Frozen):
-    """The result of one gpg call: what it put out, its status lines as names and fields, and its prose."""
+class _Answer(gnupg.StatusHandler):  # type: ignore[misc]
+    """The result of one gpg call; python-gnupg fills in `data`, `stderr` and `returncode`."""
 
-    data: Unshown[bytes]
-    returncode: int
-    statuses: list[tuple[str, list[str]]]
-    prose: list[str]
+    data: bytes = b""
+    stderr: str = ""
+    returncode: int | None = None
 
-    @classmethod
-    def of(cls, done: subprocess.CompletedProcess[bytes]) -> _Answer:
-        """Read what gpg said; its prose may be in any encoding."""
-        said = [line.decode("latin-1") for line in done.stderr.splitlines()]
-        statuses = [line.split()[1:] for line in said if line.startswith(_STATUS)]
-        prose = [line for line in said if not line.startswith(_STATUS)]
-        return cls(done.stdout, done.returncode, [(key, fields) for key, *fields in statuses], prose)
+    def __init__(self, program: gnupg.GPG) -> None:
+        super().__init__(program)
+        self.statuses: list[tuple[str, list[str]]] = []
+
+    def handle_status(self, key: str, value: str) -> None:
+        self.statuses.append((key, value.split()))
 
     def __contains__(self, key: str) -> bool:
         return any(key == name for name, _ in self.statuses)
@@ -65,12 +66,28 @@ class _Answer(Frozen):
     @property
     def no_agent(self) -> bool:
         """Whether the agent could not be reached, which gpg reports in prose only."""
-        return any("can't connect to the gpg-agent" in line for line in self.prose)
+        return "can't connect to the gpg-agent" in self.stderr
 
     def last_word(self) -> str:
         """Return gpg's last own message, for failures without a message of the program."""
-        said = [line.strip() for line in self.prose if line.startswith("gpg: ")]
+        said = [line.strip() for line in self.stderr.splitlines() if line.startswith("gpg: ")]
         return "".join(char for char in said[-1][5:] if char.isprintable())[:200] if said else "it gave no reason"
+
+
+class _Program(gnupg.GPG):  # type: ignore[misc]
+    def ask(self, args: list[str], raw: bytes) -> _Answer:
+        answer = _Answer(self)
+        with suppress(BrokenPipeError):  # gpg read no further; its statuses say why
+            self._handle_io(args, io.BytesIO(raw), answer, binary=True)
+        return answer
+
+    def _collect_output(self, process: Any, *rest: Any, **named: Any) -> Any:
+        watch = threading.Timer(TIMEOUT_SECONDS, process.kill)
+        watch.start()
+        try:
+            return super()._collect_output(process, *rest, **named)
+        finally:
+            watch.cancel()
 
 
 class Gnupg:
@@ -82,6 +99,7 @@ class Gnupg:
     def __init__(self, home: str | None, checkout: Path | None = None) -> None:
         self._checkout = checkout
         self.home = None if home is None else str(Path(home).expanduser())
+        self._program: _Program | None = None
         self._expired: set[str] = set()
 
     def decrypt(self, raw: bytes, file: str = "FILE") -> bytes:
@@ -95,7 +113,7 @@ class Gnupg:
             raise SecretsError(self._refusal(answer, file))
         if len(answer.data) > LIMIT:
             raise SecretsError("decrypted, it is over 1 MiB: initial data is a short list of values")
-        for line in answer.prose:
+        for line in answer.stderr.splitlines():
             if line.startswith("gpg: Note: secret key ") and " expired at " in line:
                 self._expired.add(line.split()[4])
         return answer.data
@@ -177,26 +195,18 @@ class Gnupg:
         return [line.split(":") for line in listed.splitlines()]
 
     def _ask(self, args: list[str], raw: bytes) -> _Answer:
-        command = [self._found(), *_QUIET, *(() if self.home is None else ("--homedir", self.home)), *args]
+        if self._program is None:
+            self._program = self._start()
         try:
-            done = subprocess.run(  # noqa: S603  no shell; what a user names stands behind an option or `--`
-                command,
-                input=raw,
-                capture_output=True,
-                timeout=TIMEOUT_SECONDS,
-                check=False,
-                env={**os.environ, "LC_ALL": "C"},
-            )
+            answer = self._program.ask(args, raw)
         except OSError as error:
+            self._program = None
             raise SecretsError(f"gpg does not start: {error.strerror}") from None
-        except subprocess.TimeoutExpired:
+        if answer.returncode == -9:
             raise SecretsError(
                 f"gpg did not answer within {TIMEOUT_SECONDS:.0f} seconds: is its agent hung "
                 "(`gpgconf --kill gpg-agent`), or a smartcard waiting to be touched?"
-            ) from None
-        answer = _Answer.of(done)
-        if any(fields[:1] == ["option-parser"] for fields in answer.every("FAILURE")):
-            raise SecretsError("gpg does not start: run `gpg --list-config` to see why (its gpg.conf?)")
+            )
         return answer
 
     def refuse_checkout(self) -> None:
@@ -205,8 +215,7 @@ class Gnupg:
         if objection is not None:
             raise SecretsError(objection)
 
-    def _found(self) -> str:
-        """Return where gpg is. Raises SecretsError where it is not, or must not or cannot be used in this home."""
+    def _start(self) -> _Program:
         self.refuse_checkout()
         home = self.home or os.environ.get("GNUPGHOME")
         if home and not Path(home).is_dir():
@@ -216,7 +225,13 @@ class Gnupg:
         program = shutil.which("gpg")
         if program is None:
             raise SecretsError("gpg is not installed: install GnuPG 2.2 or later (the package is often named gnupg)")
-        return program
+        try:
+            environment = {**os.environ, "LC_ALL": "C"}
+            return _Program(gpgbinary=program, gnupghome=self.home, env=environment, options=_QUIET)
+        except OSError:
+            raise SecretsError(f"gpg does not start: {program} cannot be run") from None
+        except ValueError:
+            raise SecretsError("gpg does not start: run `gpg --list-config` to see why (its gpg.conf?)") from None
 
     def _refusal(self, answer: _Answer, file: str) -> str:
         """Return why a message was not decrypted, and what to do."""
