@@ -25,8 +25,9 @@ from reconciler.model.errors import ReconcilerError
 from reconciler.model.value import replace
 from reconciler.repository.desired import Desired
 from reconciler.requests.tasks import LINES_AT_A_TIME
+from reconciler.review.owners import owners_of
 from reconciler.review.reviews import alert_overdue
-from reconciler.review.unmanaged import ComparedListing, compare, owners_of
+from reconciler.review.unmanaged import ComparedListing, compare
 
 __all__ = ["Survey"]
 

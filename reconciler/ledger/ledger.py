@@ -43,7 +43,7 @@ class Ledger(Generic[R_co]):
 
         Of a server it does, so that others have their turn; a file on this machine answers sooner than a thread begins.
         """
-        if not self._ledger.backend.remote:
+        if not self.remote:
             return work(self._ledger)
         import asyncio  # a command that reads has no loop
 
@@ -84,6 +84,15 @@ class Ledger(Generic[R_co]):
 
         return await self.run(work)
 
+    def reopen(self: Ledger[LedgerReader], ledger: LedgerReader) -> None:
+        """Read with another one from here on: in a process that was forked, which cannot use what it inherits."""
+        self._ledger = ledger
+
+    @property
+    def remote(self) -> bool:
+        """Whether a server has the state, which threads wait for."""
+        return self._ledger.backend.remote
+
     @property
     def unattended(self) -> bool:
         """Whether no process had the state when it was opened: then a crash interrupted any attempt without an end."""
@@ -108,7 +117,7 @@ class OpenLedger(Ledger["LedgerWriter"]):
 
         `work` must be repeatable.
         """
-        if self._ledger.backend.remote:  # the threads share it
+        if self.remote:  # the threads share it
             return await self.run(work)
         return await self._ledger.session.transactions.gather(partial(work, self._ledger))
 

@@ -1,7 +1,8 @@
 """Spread work over several processes.
 
-Only for a command that ends afterwards: processes are forked, which a program with threads or an open state must not
-do. What starts them is imported then: a tenth of the commands' start would go into it, and few have so much to do.
+Only for a command that ends afterwards: processes are forked, which a program with threads must not do, and they have
+to open a state anew. What starts them is imported then: a tenth of the commands' start would go into it, and few have
+so much to do.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-__all__ = ["MANY", "spread"]
+__all__ = ["MANY", "forked", "processes", "spread"]
 
 MANY = 2_000
 """From this many on it is worth the processes: a tenth of a second each."""
@@ -35,12 +36,12 @@ def spread(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> li
     """
     parts = [items[at : at + AT_A_TIME] for at in range(0, len(items), AT_A_TIME)]
     done: dict[int, Sequence[R]] = {}
-    if len(items) >= MANY and (processes := _processes()) > 1:
-        done = _delivered(work, parts, processes)
+    if len(items) >= MANY and (count := processes()) > 1:
+        done = _delivered(work, parts, count)
     return [result for at, part in enumerate(parts) for result in (done[at] if at in done else work(part))]
 
 
-def _processes() -> int:
+def processes() -> int:
     """Return how many processes to use: one for each processor, or one if it is not safe to fork."""
     import multiprocessing
 
@@ -50,25 +51,11 @@ def _processes() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _delivered(
-    work: Callable[[Sequence[T]], Sequence[R]], parts: Sequence[Sequence[T]], processes: int
-) -> dict[int, Any]:
-    import multiprocessing
+def _delivered(work: Callable[[Sequence[T]], Sequence[R]], parts: Sequence[Sequence[T]], count: int) -> dict[int, Any]:
     from multiprocessing.connection import wait
 
-    context = multiprocessing.get_context("fork")
-    receivers: list[Connection] = []
-    started = []
     done: dict[int, Any] = {}
-    try:
-        for rank in range(processes):
-            receiver, sender = context.Pipe(duplex=False)
-            receivers.append(receiver)
-            ours = range(rank, len(parts), processes)
-            process = context.Process(target=_work_off, args=(work, parts, ours, sender, receivers), daemon=True)
-            process.start()
-            started.append(process)
-            sender.close()
+    with forked(work, parts, count) as receivers:
         waiting = list(receivers)
         while waiting:
             ready = wait(waiting)
@@ -79,18 +66,41 @@ def _delivered(
                     waiting.remove(receiver)
                 else:
                     done[at] = results
-    finally:
-        for receiver in receivers:
-            receiver.close()
-        for process in started:
-            process.terminate()
-            process.join()
     return done
 
 
+@contextmanager
+def forked(work: Callable[[T], R], parts: Sequence[T], count: int) -> Iterator[list[Connection]]:
+    """Fork so many processes, which end with the block; each works on every so manieth part.
+
+    Each sends the places of its parts and what `work` returns for them, in order, until it raises or is killed.
+    """
+    import multiprocessing
+
+    context = multiprocessing.get_context("fork")
+    receivers: list[Connection] = []
+    started = []
+    try:
+        for rank in range(count):
+            receiver, sender = context.Pipe(duplex=False)
+            receivers.append(receiver)
+            ours = range(rank, len(parts), count)
+            process = context.Process(target=_work_off, args=(work, parts, ours, sender, receivers), daemon=True)
+            process.start()
+            started.append(process)
+            sender.close()
+        yield receivers
+    finally:
+        for process in started:
+            process.terminate()
+            process.join()
+        for receiver in receivers:
+            receiver.close()
+
+
 def _work_off(
-    work: Callable[[Sequence[T]], Sequence[R]],
-    parts: Sequence[Sequence[T]],
+    work: Callable[[T], R],
+    parts: Sequence[T],
     ours: range,
     sender: Connection,
     receivers: Sequence[Connection],

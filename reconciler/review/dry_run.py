@@ -6,7 +6,8 @@ it has to wait for one that is.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,9 @@ from reconciler.model.report import Report, Row
 from reconciler.model.selection import Selection
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import is_off
+from reconciler.review.quiet_parts import QuietPart, QuietParts
 from reconciler.review.spool import Spool
+from reconciler.review.unmanaged import UnknownAccounts
 
 __all__ = ["DryRun", "Spooled"]
 
@@ -52,33 +55,58 @@ Spooled = Waiting | tuple[Any, ...]
 class DryRun:
     """A dry run; its rows are put into a spool, which the caller keeps open until they are shown."""
 
-    def __init__(self, planning: Planning, spool: Spool[list[Spooled]]) -> None:
+    def __init__(self, planning: Planning, spool: Spool[list[Spooled]], unknown: UnknownAccounts | None = None) -> None:
+        """`unknown` is told of each part."""
         self._planning = planning
         self._spool = spool
+        self._unknown = unknown
         self._problems: set[Problem] = set()
         self._tripped: Mapping[str, str] = {}
 
-    async def parts(self, hires: int, on_planned: OnPlanned = no_progress) -> AsyncIterator[Plan]:
-        """Plan part by part, so many hires each, and give each part's plan."""
+    async def parts(self, hires: int, on_planned: OnPlanned = no_progress) -> AsyncGenerator[Plan, None]:
+        """Plan part by part, so many hires each, and give each part's plan; that of a quiet one is without grants."""
         planning = self._planning
         await planning.yielder.pause()
         done = 0
         ledger = planning.state.ledger
         changes = await ledger.run(partial(planning.changes, counted=await self._count()))
+        counted = {key.hire for key in changes.counted.keys(Selection())}
         parts = await planning.parts(hires)
         total = sum(len(part.hires or ()) for part in parts)
-        for selection in parts:
-            # In a run over everybody, who has which account is asked of all the rows, and not only the services'.
-            everybody = planning.selection.hires is None
-            rows = await planning.rows(Selection(hires=selection.hires) if everybody else selection)
-            further = partial(_further, on_planned, done, total)
-            plan = await planning.part(selection, rows, Claims().begin(), further)
-            done += len(selection.hires or ())
-            await ledger.run(partial(_counted, plan=plan, changes=changes))
-            self._problems.update(plan.problems)
-            self._spool.add(self._waiting(plan))
-            yield plan
+        quiet = QuietParts(planning, self._plan, self._waiting, self._unknown)
+        async with aclosing(quiet.over(parts, apart=counted)) as found:
+            async for selection, known in found:
+                if known is None:
+                    plan = await self._plan(selection, partial(_further, on_planned, done, total))
+                    await ledger.run(partial(_counted, plan=plan, changes=changes))
+                    await self._add(plan)
+                else:
+                    plan = self._add_quiet(known, selection, plan)
+                done += len(selection.hires or ())
+                on_planned(done, total)
+                yield plan
         self._tripped = await ledger.run(changes.tripped)
+
+    async def _plan(self, selection: Selection, on_planned: OnPlanned = no_progress) -> Plan:
+        planning = self._planning
+        # In a run over everybody, who has which account is asked of all the rows, and not only the services'.
+        everybody = planning.selection.hires is None
+        rows = await planning.rows(Selection(hires=selection.hires) if everybody else selection)
+        return await planning.part(selection, rows, Claims().begin(), on_planned)
+
+    async def _add(self, plan: Plan) -> None:
+        if self._unknown is not None:
+            await self._unknown.add(plan)
+        self._problems.update(plan.problems)
+        self._spool.add(self._waiting(plan))
+
+    def _add_quiet(self, part: QuietPart, selection: Selection, plan: Plan) -> Plan:
+        """Add a part of which a process made a plan, and return it without grants; `plan` is any other part's."""
+        if self._unknown is not None:
+            self._unknown.owners.join(part.owners)
+        self._problems.update(part.problems)
+        self._spool.add_packed(part.rows)
+        return replace(plan, selection=selection, rows={}, grants=(), written={}, dropped=(), renamed={}, problems=())
 
     async def _count(self) -> RevisionCount | None:
         """Count the revision, as the pass does first, where only some of it is planned and no pass has met it yet."""

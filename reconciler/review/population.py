@@ -40,7 +40,8 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.files import Files
 from reconciler.repository.git.trees import Tree
 from reconciler.requests.record import last_used
-from reconciler.review.unmanaged import AccountKind, ComparedListing, UnknownAccount, compare, owners_of, people_of
+from reconciler.review.owners import owners_of
+from reconciler.review.unmanaged import AccountKind, ComparedListing, UnknownAccount, compare, people_of
 
 __all__ = ["ServiceAnswer", "compared", "known_integration", "population"]
 

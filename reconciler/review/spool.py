@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from reconciler.model.errors import ReconcilerError
 
-__all__ = ["Spool"]
+__all__ = ["Spool", "packed"]
 
 T = TypeVar("T")
 
@@ -25,6 +25,11 @@ MAX_BYTES = 1 << 20
 
 LENGTH = 8
 """The bytes before a batch that have its length."""
+
+
+def packed(batch: object) -> bytes:
+    """Return a batch as a spool has it."""
+    return zlib.compress(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL), 1)
 
 
 class Spool(Generic[T]):
@@ -41,7 +46,10 @@ class Spool(Generic[T]):
 
     def add(self, batch: T) -> None:
         """Add a batch after the others. Raises ReconcilerError if no file can be made."""
-        packed = zlib.compress(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL), 1)
+        self.add_packed(packed(batch))
+
+    def add_packed(self, packed: bytes) -> None:
+        """Add a batch that was packed elsewhere."""
         try:
             self._file.seek(0, SEEK_END)
             self._file.write(len(packed).to_bytes(LENGTH, "big") + packed)
@@ -55,7 +63,7 @@ class Spool(Generic[T]):
             length = int.from_bytes(self._file.read(LENGTH), "big")
             if not length:
                 return
-            packed = self._file.read(length)
+            content = self._file.read(length)
             place += LENGTH + length
-            batch: T = pickle.loads(zlib.decompress(packed))  # noqa: S301  nobody else can write to it
+            batch: T = pickle.loads(zlib.decompress(content))  # noqa: S301  nobody else can write to it
             yield batch

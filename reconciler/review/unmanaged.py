@@ -9,39 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from enum import StrEnum
-from functools import partial
-from sys import intern
 from typing import Any
 
 from msgspec import Struct
 
 from reconciler.engine.apply.plan import Plan
-from reconciler.engine.decide.orphans import why_over
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.observe.listings import ListedAccount, Listings, Place, found_by
+from reconciler.engine.observe.listings import ListedAccount, Listings
 from reconciler.engine.observe.wiring import Services
-from reconciler.engine.run.grants import wanted_by
-from reconciler.ledger.ledger import Ledger
-from reconciler.ledger.reader import LedgerReader
 from reconciler.model.base import EMAIL
-from reconciler.model.decision_inputs import is_over
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report
-from reconciler.model.scope import Scope
 from reconciler.model.status import Status
-from reconciler.model.template import roots
 from reconciler.model.value import Frozen, fields, replace
 from reconciler.repository.desired import Desired
-from reconciler.repository.joining import hire_layers
-from reconciler.repository.policy import gives_nothing
-from reconciler.requests.accounts import told_by_address
 from reconciler.requests.record import last_used
 from reconciler.requests.tasks import Yielder
+from reconciler.review.owners import Owners, OwnersOf, tells_use
 from reconciler.review.similarity import PeopleIndex
 
 __all__ = [
@@ -51,14 +39,10 @@ __all__ = [
     "UnknownAccounts",
     "account_digest",
     "compare",
-    "owners_of",
     "people_of",
     "unknown_accounts",
 ]
 
-
-READ_AT_A_TIME = 25
-"""The most hires whose records are read before other tasks run."""
 
 ACCOUNTS_AT_A_TIME = 500
 """The most accounts that are compared before other tasks run."""
@@ -140,37 +124,6 @@ class ComparedListing(Struct):
         }
 
 
-class Owners(Struct):
-    """The owners of a listing's accounts, by place: grants, and orphans with why they are that.
-
-    Those of grants are lists: sets would take five times the memory.
-    """
-
-    scopes: dict[Place, Scope] = {}
-    granted: dict[Place, list[str]] = {}
-    orphaned: dict[Place, dict[str, str]] = {}
-    gone: set[str] = set()
-    """Accounts that the listing may show, and that were taken away since."""
-    keys: dict[tuple[Place, str], list[Key]] = {}
-    """The grants of accounts, where the listing says when these were last used."""
-    without: dict[str, str] = {}
-    """Whose an account would be: a hire who has no entry for it."""
-
-    def add(self, integration: Integration, scope: Scope, key: Key, why_orphaned: str | None = None) -> None:
-        """Add the owner of an account: a grant, or an orphan."""
-        place, called = found_by(integration, scope)
-        self.scopes.setdefault(place, scope)
-        if called is None:
-            return
-        who = intern(called.lower())  # the listing's accounts are interned, too
-        if _tells_use(integration):
-            self.keys.setdefault((place, who), []).append(key)
-        if why_orphaned is None:
-            self.granted.setdefault(place, []).append(who)
-        else:
-            self.orphaned.setdefault(place, {})[who] = why_orphaned
-
-
 async def compare(
     integration: Integration,
     desired: Desired,
@@ -193,7 +146,7 @@ async def compare(
         population = await listings.population(integration, scope)
         if isinstance(population, str):
             return ComparedListing(integration.name, fault=population)
-        result.tells_use = _tells_use(integration)
+        result.tells_use = tells_use(integration)
         granted, orphaned = set(owners.granted.get(place, ())), owners.orphaned.get(place, {})
         where = dict(each.split("=", 1) for each in place[1])
         known = {*granted, *orphaned, *owners.gone}
@@ -235,19 +188,26 @@ class UnknownAccounts:
         self._integrations = {name: each for name, each in integrations.items() if listings.serve(name)}
         self._desired = desired
         self._listings = listings
-        self._owners = OwnersOf(self._integrations.values(), desired, yielder, revoked, now=listings.began_at)
+        self.owners = OwnersOf(self._integrations.values(), desired, yielder, revoked, now=listings.began_at)
 
     async def add(self, plan: Plan) -> None:
         """Add whom a part of the pass is about."""
+        await self.owners.add(*self._about(plan))
+
+    async def apart(self, plan: Plan) -> dict[str, Owners] | None:
+        """Return whom a part is about, for `owners.join`; None if only this process can tell."""
+        return await self.owners.apart(*self._about(plan))
+
+    def _about(self, plan: Plan) -> tuple[Iterable[str], Iterable[Record]]:
         chosen, known = plan.selection.hires, self._desired.hires
         hires = known if chosen is None else sorted(hire for hire in chosen if hire in known)
         rows = [row for row in plan.rows.values() if chosen is None or row.key.hire in chosen]
         moved = plan.renamed
-        await self._owners.add(hires, [replace(row, key=moved[row.key]) if row.key in moved else row for row in rows])
+        return hires, [replace(row, key=moved[row.key]) if row.key in moved else row for row in rows]
 
     async def compared(self) -> AsyncIterator[ComparedListing]:
         """Each listing that was read, compared, once all parts are planned."""
-        owners = self._owners.found()
+        owners = self.owners.found()
         for name in sorted(self._listings.were_read() & self._integrations.keys()):
             yield await compare(self._integrations[name], self._desired, owners.pop(name), self._listings)
 
@@ -268,128 +228,6 @@ async def unknown_accounts(
 def account_digest(account: ListedAccount) -> str:
     """Return the digest by which the ledger recognizes an account without having its name."""
     return hashlib.sha256((account.name if account.who is None else account.who).encode(errors="replace")).hexdigest()
-
-
-def _tells_use(integration: Integration) -> bool:
-    listing = integration.manifest.listing
-    return listing is not None and listing.used is not None
-
-
-class OwnersOf:
-    """Finds the owners of the accounts of these integrations, by what git wants and what the ledger has.
-
-    Each hire is read once for all integrations: with more hires than the cache keeps, each read parses a file.
-    """
-
-    def __init__(
-        self,
-        integrations: Collection[Integration],
-        desired: Desired,
-        yielder: Yielder,
-        revoked: Collection[Key] = (),
-        *,
-        now: datetime,
-    ) -> None:
-        self._revoked = revoked
-        self._now = now
-        self._desired = desired
-        self._yielder = yielder
-        self._owners = {each.name: Owners() for each in integrations}
-        self._listed = {each.name: each for each in integrations if each.manifest.listing is not None}
-        self._by_name = [each for each in self._listed.values() if not told_by_address(each.manifest)]
-
-    async def add(self, hires: Iterable[str], records: Iterable[Record]) -> None:
-        """Add the owners among some hires, whose records these are, and those that only the ledger has."""
-        listed = self._listed
-        theirs: dict[str, list[Record]] = defaultdict(list)
-        rows = {record.key: record for record in records}
-        for record in rows.values():
-            if record.integration in listed and record.may_remain:
-                theirs[record.key.hire].append(record)
-        left: list[tuple[Record, str | None]] = []
-        for hire in hires:
-            await self._yielder.pause()
-            addresses: dict[tuple[str, str], str] = {}
-            unlisted = listed.keys().isdisjoint(self._desired.integrations(hire))
-            known = {record.key for record in theirs.get(hire, ())}
-            for grant in () if unlisted else wanted_by(self._desired.grants(hire, once=True), rows, self._now):
-                integration = listed.get(grant.integration)
-                if integration is not None and (grant.key in known or not gives_nothing(grant)):
-                    addresses[grant.key.access, grant.integration] = grant.email
-                    self._owners[integration.name].add(integration, integration.scope(grant.layers), grant.key)
-            self._without(hire, {integration for _, integration in addresses})
-            for record in theirs.pop(hire, ()):
-                address = addresses.get((record.key.access, record.integration))
-                if address is None or address.lower() != record.email.lower():
-                    left.append((record, address))
-        left += [(record, None) for remembered in theirs.values() for record in remembered]
-        for record, address in sorted(left, key=lambda each: each[0].key):
-            integration = listed[record.integration]
-            owners = self._owners[integration.name]
-            if record.key in self._revoked:
-                who = found_by(integration, integration.scope(integration.orphan(record).layers))[1]
-                owners.gone.update(() if who is None else (who.lower(),))
-                continue
-            unreadable = self._desired.holds(record) is not None and not is_over(record, self._now)
-            over = why_over(record, self._desired, self._now)
-            why = f"{record.key} is no longer in git" if over is None else f"{record.key}: {over}"
-            scope = integration.scope(integration.orphan(record).layers)
-            # Git may have it at another address, or all the same.
-            owners.add(integration, scope, record.key, None if address is not None or unreadable else why)
-
-    def _without(self, hire: str, has: Collection[str]) -> None:
-        """Add whose accounts would be a hire's at the integrations of which it has no entry."""
-        for integration in self._by_name:
-            if integration.name in has:
-                continue
-            loaded = self._desired.hires.get(hire)
-            layers = () if loaded is None else hire_layers(self._desired.files, loaded)
-            exists = integration.manifest.exists
-            given = {name for layer in layers for name, value in layer.values.items() if value is not None}
-            if exists is not None and given & roots(exists.expected):
-                _, who = found_by(integration, integration.scope(layers))
-                if who is not None:
-                    self._owners[integration.name].without.setdefault(who.lower(), hire)
-
-    def found(self) -> dict[str, Owners]:
-        """The owners by integration, once all are added."""
-        for name, integration in self._listed.items():
-            if not self._owners[name].scopes and not _asks_form(integration):
-                scope = integration.scope(())
-                self._owners[name].scopes[found_by(integration, scope)[0]] = scope
-        return self._owners
-
-
-async def owners_of(
-    integrations: Collection[Integration],
-    desired: Desired,
-    ledger: Ledger[LedgerReader] | None,
-    hires: Sequence[str],
-    yielder: Yielder,
-    *,
-    now: datetime,
-) -> dict[str, Owners]:
-    """Find the owners among these hires of the accounts of these integrations; without a ledger, whom git has.
-
-    Of the records only some are kept at a time.
-    """
-    owners = OwnersOf(integrations, desired, yielder, now=now)
-    for at in range(0, len(hires), READ_AT_A_TIME):
-        some = hires[at : at + READ_AT_A_TIME]
-        await owners.add(some, () if ledger is None else await ledger.run(partial(_records, hires=some)))
-    return owners.found()
-
-
-def _records(ledger: LedgerReader, hires: Sequence[str]) -> list[Record]:
-    return list(ledger.grants.records(hires))
-
-
-def _asks_form(integration: Integration) -> bool:
-    """Whether the listing depends on a form value: without an entry, it is unknown which to read."""
-    listing = integration.manifest.listing
-    assert listing is not None
-    used = roots([listing.url, listing.data])
-    return any(each.id in used for each in integration.manifest.form)
 
 
 def _as_compared(account: ListedAccount) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,10 +18,13 @@ from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.hire_index import HireSummary
 from reconciler.repository.parsing import parse_hire
+from reconciler.review.dry_run import DryRun
 from tests.cli.conftest import Call
 from tests.engine.harness import Hands, Machine
 from tests.repo import Repo
 from tests.servers import AccountService, Reply
+
+MOMENT = r"\d\d:\d\d:\d\d(\.\d+)?"
 
 
 @pytest.fixture
@@ -59,7 +63,7 @@ def test_records_are_read_some_hires_at_a_time(
         return records(self, hires, *given)
 
     monkeypatch.setattr(Grants, "records", counted)
-    monkeypatch.setattr("reconciler.review.unmanaged.READ_AT_A_TIME", 10)
+    monkeypatch.setattr("reconciler.review.owners.READ_AT_A_TIME", 10)
     assert kinds(call(repo, "unmanaged", "--output", "json")) == {"h3@example.com": "orphaned"}
     assert read == [10, 10, 5]
 
@@ -322,6 +326,43 @@ def test_broken_file_of_ignored_accounts_is_reported(repo: Repo, saas: AccountSe
 
     assert (found.code, kinds(found)) == (1, {"ci-bot@example.com": "unmanaged"})
     assert "config/ignore.yaml:1: 0.reason" in found.err.replace("error: ", "")
+
+
+def test_a_dry_run_in_processes_is_what_it_is_in_one(
+    repo: Repo, saas: AccountService, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = [f"p{number:02}" for number in range(30)]
+    for stem in people:
+        repo.hire(stem, "saas")
+    saas.add(*(f"{stem}@example.com" for stem in people), "eve@example.com")
+    repo.commit()
+    call(repo, "--yes")
+    repo.write("README.md", "another revision")
+    repo.commit()
+    call(repo, "--yes")
+    saas.people.pop("p29@example.com")
+    taken, add = list[object](), DryRun._add_quiet
+
+    def noted(*given: Any) -> Any:
+        taken.append(given)
+        return add(*given)
+
+    monkeypatch.setattr("reconciler.cli.commands.one_pass.MAX_HIRES", 5)
+    monkeypatch.setattr(DryRun, "_add_quiet", noted)
+    for output in ("json", "csv", "markdown", "table"):
+        alone = call(repo, "--dry-run", "--output", output)
+        assert taken == []
+        before = len(saas.requests)
+        with monkeypatch.context() as patch:
+            patch.setattr("reconciler.review.quiet_parts.processes", lambda: 2)
+            patch.setattr("reconciler.review.quiet_parts.MANY", 25)
+            patch.setattr("reconciler.review.quiet_parts.FEW", 2)
+            forked = call(repo, "--dry-run", "--output", output)
+        assert [request.path for request in saas.requests[before:]] == ["/users", "/users/p29@example.com"]
+        assert len(taken) == 14, "of 25 hires, two at a time and of each five the last, without the one who is gone"
+        taken.clear()
+        assert (forked.code, forked.err) == (alone.code, alone.err)
+        assert re.sub(MOMENT, "", forked.out) == re.sub(MOMENT, "", alone.out)
 
 
 def test_a_pass_counts_them_and_remembers_when_they_came(repo: Repo, saas: AccountService, call: Call) -> None:

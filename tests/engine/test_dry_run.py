@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.report import Report
+from reconciler.model.selection import Selection
 from reconciler.model.status import Action, Status
+from reconciler.review.dry_run import DryRun
+from reconciler.review.quiet_parts import QuietParts
 from reconciler.review.spool import Spool
 from tests.engine.harness import Machine, row
 from tests.repo import Repo
@@ -37,10 +43,25 @@ def shown(report: Report) -> tuple[list[dict[str, Any]], list[str], dict[str, in
     return [each.as_json() for each in report.rows], [str(each) for each in report.problems], report.tally.by_status
 
 
+def in_processes(machine: Machine) -> Report:
+    """Plan four hires, and have two processes plan the others, two at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reconciler.review.quiet_parts.processes", lambda: 2)
+        patch.setattr("reconciler.review.quiet_parts.FEW", 2)
+        patch.setattr(QuietParts, "_worth_it", lambda *_: True)
+        return machine.plan(at_a_time=4)
+
+
 def the_same(machine: Machine, accounts: AccountService) -> Report:
-    """Plan one hire at a time, several at a time, all at once, and in one piece: with the same result and requests."""
+    """Plan one hire at a time, several at a time, in processes, and in one piece: with the same result and requests."""
     reports, asked = [], []
-    for plan in (lambda: machine.plan(at_a_time=1), lambda: machine.plan(at_a_time=4), machine.plan_whole):
+    plans: list[Callable[[], Report]] = [
+        lambda: machine.plan(at_a_time=1),
+        lambda: machine.plan(at_a_time=4),
+        lambda: in_processes(machine),
+        machine.plan_whole,
+    ]
+    for plan in plans:
         before = len(accounts.lines())
         reports.append(plan())
         asked.append(sorted(accounts.lines()[before:]))
@@ -78,6 +99,36 @@ def test_parts_are_what_one_piece_is(
     assert row(report, "a08", "tool").status is Status.PRESENT
     assert "the same account as h07/renamed" in row(report, "h07", "tool").reason
     assert row(report, "new", "more").requests
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_processes_plan_all_that_is_as_it_was(
+    company: Machine, repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch, *, dies: bool
+) -> None:
+    """But for whom the revision adds, as the guard counts them, and for who is not in the listing."""
+    taken, here, add_quiet, quiet = [], os.getpid(), DryRun._add_quiet, QuietParts._quiet
+
+    def noted(*given: Any) -> Any:
+        taken.append(sorted(given[2].hires))
+        return add_quiet(*given)
+
+    def planned(parts: QuietParts, part: Selection) -> Any:
+        if dies and "h08" in (part.hires or ()):
+            assert os.getpid() != here
+            os.kill(os.getpid(), signal.SIGKILL)
+        return quiet(parts, part)
+
+    monkeypatch.setattr(DryRun, "_add_quiet", noted)
+    monkeypatch.setattr(QuietParts, "_quiet", planned)
+    the_same(company, accounts)
+    assert taken == [], "the revision adds all of them"
+    repo.hire("i", "tool")
+    repo.commit()
+    company.reconcile()
+    accounts.people.pop("h12@example.com")
+    the_same(company, accounts)
+    others = [[f"h{number:02}", f"h{number + 1:02}"] for number in (4, 6, 8, 10)] + [["h14", "i"]]
+    assert taken == [each for each in others if not (dies and "h08" in each)]
 
 
 def test_guard_counts_all_parts_and_holds_what_was_planned_before(

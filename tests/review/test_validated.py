@@ -267,7 +267,7 @@ SPREAD = """
 import os, signal, sys
 from reconciler.repository import parallel
 parallel.MANY, parallel.AT_A_TIME = 4, 2
-parallel._processes = lambda: 2
+parallel.processes = lambda: 2
 parent = os.getpid()
 def work(part):
     mine = os.getpid() == parent
@@ -328,7 +328,7 @@ def test_very_many_files_are_reported_alike(repo: Repo) -> None:
     first = validate(repo)
     script = (
         "import sys\nfrom reconciler.repository import files, parallel\n"
-        "files.MANY = parallel.MANY = 3; parallel.AT_A_TIME = 2; parallel._processes = lambda: 2\n"
+        "files.MANY = parallel.MANY = 3; parallel.AT_A_TIME = 2; parallel.processes = lambda: 2\n"
         "from reconciler.cli import main\nmain()\n"
     )
     command = [sys.executable, "-c", script, "--repo", str(repo.root), "validate"]

@@ -142,19 +142,18 @@ async def _planned(
     With `givers`, each row says who gave the grant, and when what leaves had to be gone, and was.
     """
     rows: Spool[list[Spooled]] = spools.enter_context(Spool())
-    dry_run = DryRun(planning, rows)
+    unknown = None
+    if planning.selection.hires is None:
+        unknown = UnknownAccounts(planning.integrations, planning.desired, planning.listings, planning.yielder)
+    dry_run = DryRun(planning, rows, unknown)
     given = None
     if givers:
         gaps = await Gaps.until(context.checkout, planning.desired, planning.state.ledger)
         given = _GivenByPart(context, planning, gaps, spools.enter_context(Spool()))
-    unknown = None
-    if planning.selection.hires is None:
-        unknown = UnknownAccounts(planning.integrations, planning.desired, planning.listings, planning.yielder)
-    async for plan in dry_run.parts(MAX_HIRES, ProgressReporter()):
-        if unknown is not None:
-            await unknown.add(plan)
-        if given is not None:
-            await given.add(plan)
+    async with aclosing(dry_run.parts(MAX_HIRES, ProgressReporter())) as parts:
+        async for plan in parts:
+            if given is not None:
+                await given.add(plan)
     report = await dry_run.report()
     if unknown is not None:
         report.unmanaged = {each.integration: each.unknown async for each in unknown.compared() if each.complete}

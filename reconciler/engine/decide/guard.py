@@ -133,7 +133,7 @@ class Changes:
         self._own = own = Limits.of(settings)
         self._revision = revision
         self._now = now
-        self._counted = counted or RevisionCount.read(ledger) or RevisionCount(revision, NEVER, own, own)
+        self.counted = counted or RevisionCount.read(ledger) or RevisionCount(revision, NEVER, own, own)
         self._seen: set[Key] = set()
         """The grants that the counted revision takes away or adds, and that this pass covers."""
         self._over: dict[str, set[Key]] = {}
@@ -144,7 +144,7 @@ class Changes:
         self._met: set[str] = set()
         self._renamed: dict[Key, Key] = {}
         self._taken = _Counted(lambda ledger: ledger.guard.changes_since(self._since))
-        limited = own.most_new is not None or self._counted.limits.most_new is not None
+        limited = own.most_new is not None or self.counted.limits.most_new is not None
         self._made = _Counted(lambda ledger: ledger.guard.made_since(self._since) if limited else {})
         held = ledger.guard.held_alike(self._since)
         for each, count, taken, made in held:
@@ -172,8 +172,8 @@ class Changes:
         for item in planned:
             key, integration = item.grant.key, item.grant.integration
             self._met.add(integration)
-            leaves = key in self._counted.leaving.get(integration, NOBODY)
-            arrives = key in self._counted.arriving.get(integration, NOBODY)
+            leaves = key in self.counted.leaving.get(integration, NOBODY)
+            arrives = key in self.counted.arriving.get(integration, NOBODY)
             if leaves and not item.exempt and item.decision.status is Status.SUSPENDED:
                 continue  # until that ends, it counts as if this pass were not about it
             if leaves or arrives:
@@ -222,18 +222,18 @@ class Changes:
     @property
     def _limits(self) -> Limits:
         """Return the limits that the revision is judged by."""
-        if self._counted.revision == self._revision:
-            return self._counted.limits
-        return self._counted.limits_of(self._own, adds=self._adds, held=self._any_held)
+        if self.counted.revision == self._revision:
+            return self.counted.limits
+        return self.counted.limits_of(self._own, adds=self._adds, held=self._any_held)
 
     def _elsewhere(self, ledger: LedgerReader) -> Keys:
         """Return whose accounts revisions take away beside those that this pass covers, and that still has them.
 
         A time that one moved is no removal before it is over: then all whose time is over count at once.
         """
-        leaving = self._counted.leaving
+        leaving = self.counted.leaving
         keys = {name: leaving[name] - self._seen for name in self._met & leaving.keys()}
-        rows = self._counted.standing(ledger, keys).items()
+        rows = self.counted.standing(ledger, keys).items()
         there = {key for key, record in rows if not (record.guarded or record.revoking)}
         found = {name: theirs & there for name, theirs in keys.items()}
         taken = self._taken.counts(ledger, self._over, self._renamed)
@@ -269,13 +269,13 @@ class Changes:
 
     def _only_found(self, item: PlannedGrant) -> bool:
         """Whether only checks show that an account is a former one: it is there beside one under the new address."""
-        key, counted = item.grant.key, self._counted.leaving.get(item.grant.integration, NOBODY)
+        key, counted = item.grant.key, self.counted.leaving.get(item.grant.integration, NOBODY)
         return not item.wanted and APART in key.access and key not in counted
 
     def _unchecked(self, ledger: LedgerReader) -> set[str]:
         """Return the integrations of which other entries of the revision were not checked yet."""
-        names = self._met & self._counted.arriving.keys()
-        return {name for name in names if unanswered(ledger, self._counted, name, self._seen)}
+        names = self._met & self.counted.arriving.keys()
+        return {name for name in names if unanswered(ledger, self.counted, name, self._seen)}
 
 
 def judge_released(

@@ -70,6 +70,8 @@ class Checker:
         self._yielder = yielder
         self.redactor = redactor
         self.listings = listings
+        self.asked = 0
+        """How many requests single checks have taken."""
         self._both: dict[Key, tuple[Verdict, Verdict]] = {}
         self._options: dict[tuple[str, str], asyncio.Task[list[Option] | Unknown]] = {}
 
@@ -192,6 +194,7 @@ class Checker:
         return wire, scope, answer
 
     async def _send(self, integration: Integration, wire: RenderedRequest) -> Response:
+        self.asked += 1
         return await integration.client.send(wire, follow=True, behind=self._yielder.yields)
 
     async def check_taken_away(self, integration: Integration, prepared: Prepared) -> Verdict:

@@ -93,7 +93,8 @@ class Planning:
         self.integrations: Mapping[str, Integration] = {}
         self._former = FormerFiles(context.checkout)
         self._unread: asyncio.Task[list[Record]] | None = None
-        self._untold: set[Key] = set()
+        self.untold: set[Key] = set()
+        """Whose rows were left out, for the history does not know them."""
 
     async def begin(self) -> Self:
         """Read what the state has for every pass, and make ready to ask."""
@@ -123,7 +124,7 @@ class Planning:
         """Read a part's rows, without those that the history does not know: somebody else wrote them."""
         found = await _rows_for(self.state.ledger, selection, self.desired)
         untold = await self.state.ledger.run(lambda reader: reader.history.untold(found.values()))
-        self._untold |= untold
+        self.untold |= untold
         return {key: record for key, record in found.items() if key not in untold} if untold else found
 
     async def _rows(self) -> dict[Key, Record]:
@@ -354,7 +355,7 @@ class Planning:
             ledger, now = self.state.ledger, self.policy.now
             counted = await broken_counts(self.rules, self.desired, ledger, now, self.yielder)
         fault = self.state.sealing.fault
-        untold = {Problem(STATE, None, f"{key}: {UNTOLD}") for key in self._untold}
+        untold = {Problem(STATE, None, f"{key}: {UNTOLD}") for key in self.untold}
         sealed = untold if fault is None else {*untold, Problem(STATE, None, fault)}
         return tuple(
             sorted({*self.desired.files.problems, *found, *counted, *sealed}, key=lambda problem: problem.order)
