@@ -35,7 +35,8 @@ LINE = 8 * 1024
 """Bytes of an answer's header, name and value."""
 
 PADDING = 128 * 1024
-"""Bytes that may come beside an answer's content, and then twice as many as the content has."""
+"""Bytes that may come beside an answer's content, and then twice as many as the content has: chunks of a byte each,
+their extensions, trailers."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -145,8 +146,8 @@ class Direct:
         return head
 
     async def _content(self, answer: _Reading, came: int) -> None:
-        """Read until the answer is whole, or its limit is passed."""
-        padding = _Padding(came)
+        """Read until the answer is whole, or its limit is passed; so many bytes `came` before its content."""
+        room = PADDING - came
         while not answer.whole and not answer.full:
             data = await self._pipe.read(
                 PIECE_BYTES if answer.remaining is None else min(PIECE_BYTES, answer.remaining)
@@ -154,7 +155,9 @@ class Direct:
             if not data:
                 answer.end()
                 return
-            padding.check(len(data), answer.feed(data))
+            room += 3 * answer.feed(data) - len(data)
+            if room < 0:
+                raise Unreadable("padded: most of it is no content")
 
 
 class _Reading:
@@ -278,20 +281,6 @@ def _lines(headers: Headers) -> bytes:
 
 
 # --- unpacking --------------------------------------------------------------------------------------------------------
-
-
-class _Padding:
-    """Bounds what comes over the wire beside an answer's content: chunks of a byte each, their extensions, trailers."""
-
-    def __init__(self, came: int = 0) -> None:
-        """`came` counts the bytes that came before the content."""
-        self._room = PADDING - came
-
-    def check(self, came: int, content: int) -> None:
-        """Count bytes as they come, and those of them that are content. Raises Unreadable where it is too much."""
-        self._room += 3 * content - came
-        if self._room < 0:
-            raise Unreadable("padded: most of it is no content")
 
 
 def _joined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
