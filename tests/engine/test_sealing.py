@@ -248,6 +248,27 @@ def test_first_initial_data_has_a_key_in_the_clear_replaced(machine: Machine, ho
     assert b"kept" in opened(machine, home).open(sealed(machine)["oauth/tool"], "sealed/value/oauth/tool")
 
 
+def test_a_key_in_the_clear_that_could_not_be_wrapped_is_wrapped_once_that_can_be(
+    machine: Machine, accounts: AccountService, home: GnupgHome
+) -> None:
+    with machine.ledger() as ledger:
+        Sealing.writing(ledger, Gnupg(None), Trust())
+    other = GnupgHome()
+    machine.repo.gnupg = other
+    machine.repo.initial_data("tool", {"TOKEN": "the-token"})
+    machine.repo.commit()
+    other.close()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.BLOCKED
+    assert wrapped_to(machine) == []
+    machine.repo.gnupg = home
+    machine.repo.initial_data("tool", {"TOKEN": "the-token"})
+    machine.repo.commit()
+    accounts.route("POST", "/welcome", Reply(200, {}))
+    report = machine.reconcile()
+    assert (row(report, "ada", "tool").status, report.problems) == (Status.PRESENT, [])
+    assert wrapped_to(machine) != []
+
+
 # A key that somebody put in the place of the state's
 
 
