@@ -21,7 +21,7 @@ from reconciler.engine.observe.integrations import Integration
 from reconciler.model.base import as_text
 from reconciler.model.dn import as_attributes, is_of_directory
 from reconciler.model.errors import Blocked, MissingVariable, TransportError
-from reconciler.model.manifest import Exists, Listing, Pending, Ready
+from reconciler.model.manifest import Listing, Pending, Ready
 from reconciler.model.scope import Layer, Scope, follow, steps, walk
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Invited, Unknown
@@ -141,18 +141,18 @@ class Listings:
         The listing can be an interval old: a person who differs in it, or is not in it, gets a check of their own. So
         does everybody if too few are asked for or it cannot be read.
         """
-        exists = integration.manifest.exists
-        if exists is None or exists.listing is None or not self.serve(integration.name):
+        if integration.manifest.listing is None or not self.serve(integration.name):
             return False
-        place, values = _place(integration, exists.listing, prepared.scope)
-        listed = await self._accounts(integration, exists, exists.listing, place, values)
+        listed = await self._accounts(integration, prepared.scope)
         return isinstance(listed, _ListedAccounts) and listed.shows(_folded(wanted), prepared)
 
-    async def _accounts(
-        self, integration: Integration, exists: Exists, listing: Listing, place: Place, values: Mapping[str, Any]
-    ) -> _ListedAccounts | str:
+    async def _accounts(self, integration: Integration, grant: Scope) -> _ListedAccounts | str:
+        listing = integration.manifest.listing
+        assert listing is not None
+        place, values = _place(integration, listing, grant)
+
         def ask() -> Coroutine[Any, Any, _ListedAccounts | str]:
-            return _read_accounts(integration, exists, listing, _scope(integration, values), whole=self._whole)
+            return _read_accounts(integration, listing, _scope(integration, values), whole=self._whole)
 
         return await _once(self._read, place, ask)
 
@@ -162,15 +162,11 @@ class Listings:
 
     async def population(self, integration: Integration, grant: Scope) -> Iterator[ListedAccount] | str:
         """Return every account of the listing that serves a grant; or why it cannot be read whole."""
-        exists = integration.manifest.exists
-        assert exists is not None
-        assert exists.listing is not None
         try:
             integration.reachable()
         except Blocked as error:
             return str(error)
-        place, values = _place(integration, exists.listing, grant)
-        listed = await self._accounts(integration, exists, exists.listing, place, values)
+        listed = await self._accounts(integration, grant)
         return listed if isinstance(listed, str) else listed.population()
 
     async def unready(self, integration: Integration) -> str | None:
@@ -303,9 +299,11 @@ async def read_connected(integration: Integration, scope: Scope, read: Callable[
 
 
 async def _read_accounts(
-    integration: Integration, exists: Exists, listing: Listing, scope: Scope, *, whole: bool
+    integration: Integration, listing: Listing, scope: Scope, *, whole: bool
 ) -> _ListedAccounts | str:
     """Read the accounts of a listing; or return why it cannot be read whole, so that single checks answer."""
+    exists = integration.manifest.exists
+    assert exists is not None
     compares, named = exists.compares, whole or bool(listing.account) or "email" in listing.fields
     found: list[str] = []
     values: list[str | None] = []
@@ -373,13 +371,7 @@ def _folded(text: str) -> str:
 
 def listed_grants(desired: Desired, hires: Iterable[str] | None = None) -> Counter[str]:
     """Count each listed integration's grants among these hires, or all, up to the number that is enough."""
-    counts = Counter(
-        {
-            name: 0
-            for name, loaded in desired.files.manifests.items()
-            if loaded.model.exists is not None and loaded.model.exists.listing is not None
-        }
-    )
+    counts = Counter({name: 0 for name, loaded in desired.files.manifests.items() if loaded.model.listing is not None})
     wanted = set(counts)
     for hire in desired.hires if hires is None else hires:
         if not wanted:

@@ -149,7 +149,7 @@ class PassRunner:
 
         One that another member answered while its services were waited for is left out.
         """
-        commands, asked = tuple(commands), CommandEffects()
+        commands = tuple(commands)
 
         async def work(state: OpenState, _leased: Collection[str]) -> CommandEffects:
             asked = CommandEffects()
@@ -165,7 +165,7 @@ class PassRunner:
                     await self.context.yielder.pause()
             return asked
 
-        return await self._leasing(services, work) if commands else asked
+        return await self._leasing(services, work) if commands else CommandEffects()
 
     async def count(
         self, state: OpenState, settings: Settings, tree: Tree, selections: Sequence[Selection] | None = None

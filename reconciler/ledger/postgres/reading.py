@@ -191,10 +191,7 @@ class PostgresBackend:
                 if version is not None:
                     held = reading.row(f"SELECT service FROM shards WHERE until > {SERVER_TIME} LIMIT 1")
                     backend.unattended = held is None
-            if version is not None:
-                yield backend
-                return
-        yield EmptyBackend()
+            yield EmptyBackend() if version is None else backend
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:
