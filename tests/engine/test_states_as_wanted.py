@@ -168,6 +168,27 @@ def test_half_revoked_account_that_is_wanted_again_is_made_as_git_wants_it(team,
     assert roles.changes == [{"role": "member", "active": True}]
 
 
+def test_partly_revoked_account_that_is_wanted_again_is_updated_though_it_is_as_wanted(team, accounts, roles, repo):
+    settings(repo, prune="revoke")
+    manifest = with_role(accounts)
+    manifest["revoke"].insert(0, {"url": f"{accounts.url}/archive"})
+    accounts.route("POST", "/archive", {"ok": True})
+    repo.manifest("tool", manifest)
+    repo.commit()
+    team.reconcile()
+    repo.hire("ada")
+    repo.commit()
+    accounts.fail_next(1, 500, method="DELETE")
+    assert row(team.reconcile(), "ada", "tool").status is Status.RETRYING
+    repo.hire("ada", wanting("member"))
+    repo.commit()
+    assert row(team.plan(), "ada", "tool").action is Action.UPDATE
+    for _ in range(2):
+        found = row(team.reconcile(), "ada", "tool")
+        assert (found.status, "partly" in found.reason) == (Status.PRESENT, False)
+    assert len(roles.changes) == 1
+
+
 def stays_blocked_under_the_old_address(team, accounts):
     for _ in range(2):
         found = row(team.reconcile(), "ada", "tool")

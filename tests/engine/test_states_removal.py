@@ -776,6 +776,26 @@ def test_added_again_while_a_revocation_that_took_effect_is_retrying(two_steps, 
     assert len(accounts.calls("POST", "/archive")) == 1
 
 
+def test_added_again_while_it_is_partly_revoked_says_so_until_it_is_provisioned_again(pruning, accounts, repo):
+    """What was taken away before the account's own request failed is not there: a pass later it was `present`."""
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["revoke"].insert(0, {"url": f"{accounts.url}/archive", "data": {"who": "{{email}}"}})
+    accounts.route("POST", "/archive", {"ok": True})
+    accounts.route("POST", "/users", lambda received: accounts.add(received.json()["email"]) or 201)
+    repo.manifest("tool", manifest)
+    repo.commit()
+    pruning.reconcile()
+    without(repo)
+    accounts.fail_next(1, 500, method="DELETE")
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.RETRYING
+    without(repo, TOOL)
+    for _ in range(3):
+        found = row(pruning.reconcile(), "ada", "tool")
+        assert (found.status, "partly revoked; `reconcile run ada tool`" in found.reason) == (Status.PRESENT, True)
+    pruning.reconcile(by_hand={("ada", "tool"): "run"})
+    assert row(pruning.reconcile(), "ada", "tool").reason == "exists check: found"
+
+
 def test_added_again_and_not_to_be_checked_keeps_its_revocation_in_mind(pruning, accounts, repo):
     pruning.reconcile()
     without(repo)

@@ -382,14 +382,14 @@ WANTED: dict[str, tuple[Record, Decision, Verdict | None, dict[str, Any], list[t
         but(FAILED, kind=Kind.REVOKE, confirmed_at=BEFORE, **OLD_WANTS),
         FOUND,
         Present(),
-        {"phase": Phase.CONFIRMED, **STARTED_OVER, **SEEN, **NOT_AS_WANTED, **AS_WANTED},
+        {"phase": Phase.CONFIRMED, "left_over": True, **STARTED_OVER, **SEEN, **NOT_AS_WANTED, **AS_WANTED},
         [],
     ),
     "half revoked, never confirmed, wanted again, found": (
         but(FAILED, kind=Kind.REVOKE),
         FOUND,
         Present(),
-        {"phase": Phase.CONFIRMED, "confirmed_at": NOW, **STARTED_OVER, **SEEN, **AS_WANTED},
+        {"phase": Phase.CONFIRMED, "confirmed_at": NOW, "left_over": True, **STARTED_OVER, **SEEN, **AS_WANTED},
         [],
     ),
     "half revoked, wanted again, gone": (
@@ -411,7 +411,7 @@ WANTED: dict[str, tuple[Record, Decision, Verdict | None, dict[str, Any], list[t
         but(FAILED, kind=Kind.REVOKE, executed_at=BEFORE),
         IT_RAN,
         NoCheck(),
-        {"phase": Phase.DONE, **STARTED_OVER},
+        {"phase": Phase.DONE, "left_over": True, **STARTED_OVER},
         [],
     ),
     "a half revoked webhook that never ran, wanted again": (

@@ -204,11 +204,12 @@ def _wanted_again(record: Record, verdict: Verdict | None, now: datetime) -> Rec
     if record.phase is Phase.REVOKED and isinstance(verdict, Present) and verdict.under is not None:
         return record
     settled = replace(record, attempts=0, last_error=None, invitations=0, **NOT_AS_WANTED, **SETTLED)
+    half = record.revoking and record.run.may_have_effect
     if record.revoking and isinstance(verdict, Present):
-        return replace(settled, phase=Phase.CONFIRMED, confirmed_at=record.confirmed_at or now)
+        return replace(settled, phase=Phase.CONFIRMED, confirmed_at=record.confirmed_at or now, left_over=half)
     if record.revoking and isinstance(verdict, NoCheck) and record.executed_at is not None:
-        return replace(settled, phase=Phase.DONE)
-    half = record.revoking and not record.unchecked and (record.left_over or record.run.may_have_effect)
+        return replace(settled, phase=Phase.DONE, left_over=half)
+    half = record.revoking and not record.unchecked and (record.left_over or half)
     return replace(
         settled, phase=Phase.NEW, executed_at=None, confirmed_at=None, healed_at=None, lost=False, left_over=half
     )
@@ -267,7 +268,7 @@ def _found(record: Record, item: PlannedGrant, now: datetime, events: Events) ->
     }
     if decision.status is not Status.PRESENT:
         return {**found, "left_over": record.left_over}
-    found |= {"answered": "", "fresh": False, "left_over": False}
+    found |= {"answered": "", "fresh": False}
     if decision.accepted:
         return found
     return {**found, "wants": dict(prepared.wants), "accepted": {}, "as_wanted_at": record.as_wanted_at or now}

@@ -23,6 +23,7 @@ from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Account, Invited, Missing, Present, Unknown, Verdict
 
 __all__ = [
+    "IT_RAN",
     "OFF",
     "UNABLE",
     "Capabilities",
@@ -35,6 +36,7 @@ __all__ = [
     "found",
     "invited",
     "last_seen",
+    "left_half_done",
     "not_seen",
     "paused",
     "reason_not_to_accept",
@@ -50,9 +52,6 @@ FOUND = "exists check: found"
 
 OFF = "switched off"
 """What an account is that `inactive` matches."""
-
-HALF_DONE = "an attempt before the last one is half done"
-"""Why an account that is as git wants it is updated all the same: how far that one came is not known any more."""
 
 
 class Capabilities(Frozen):
@@ -173,6 +172,9 @@ def shown(changes: Differences) -> str:
 _FOUND_FIRST = Decision(Status.PRESENT, Action.NONE, FOUND, afresh=True)
 _FOUND_AGAIN = Decision(Status.PRESENT, Action.NONE, FOUND)
 
+IT_RAN = Decision(Status.DONE, Action.NONE, "it ran")
+"""Of a webhook."""
+
 
 def _compared(differs: Differences) -> str:
     """Format what is not as git wants it, as `role: member, git wants maintainer`."""
@@ -194,9 +196,9 @@ def found(record: Record | None, verdict: Present, facts: Facts, policy: Policy)
     by_values = not (off or can.compares) and bool(changes)
     differs = changes if by_values else verdict.differs
     if not off and not differs:
-        if record is not None and record.left_over and can.updates:
-            return Decision(Status.DIFFERS, Action.UPDATE, HALF_DONE, afresh=True)
-        return _FOUND_FIRST if record is None else _FOUND_AGAIN
+        if record is None:
+            return _FOUND_FIRST
+        return left_half_done(record, can, _FOUND_AGAIN) if record.left_over else _FOUND_AGAIN
     if record is not None and not off and not by_values and _accepted(record, differs):
         reason = f"{FOUND}; accepted as it is: {_compared(differs)}"
         return Decision(Status.PRESENT, Action.NONE, reason, accepted=True)
@@ -220,6 +222,14 @@ def found(record: Record | None, verdict: Present, facts: Facts, policy: Policy)
     if by_values or changes or by_commit(record.wants, differs):
         return decision
     return _drift(record, decision, policy, policy.drift.differs)
+
+
+def left_half_done(record: Record, can: Capabilities, seen: Decision) -> Decision:
+    """Decide on an account that is as wanted as far as is `seen`, and that an attempt left half done before."""
+    if can.updates:
+        return Decision(Status.DIFFERS, Action.UPDATE, "half done by an attempt before", afresh=True)
+    again = f"`reconcile run {' '.join(record.key)}` provisions all of it again"
+    return replace(seen, reason=f"{seen.reason}, though partly revoked; {again}")
 
 
 def by_commit(wants: Mapping[str, Any], differs: Differences) -> bool:
@@ -280,7 +290,7 @@ def webhook(record: Record, facts: Facts) -> Decision:
         action = Action.UPDATE if facts.can.updates else Action.NONE
         return Decision(Status.DIFFERS, action, OFF, afresh=True)
     if not changes:
-        return Decision(Status.DONE, Action.NONE, "it ran")
+        return left_half_done(record, facts.can, IT_RAN) if record.left_over else IT_RAN
     reason = f"changed since: {shown(changes)}"
     decision = Decision(Status.DIFFERS, Action.UPDATE, reason, changed=True, differs=changes, afresh=True)
     if facts.can.updates:

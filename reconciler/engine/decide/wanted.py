@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import assert_never
 
 from reconciler.engine.decide.existing import (
+    IT_RAN,
     Facts,
     begins_anew,
     changed_values,
     found,
     invited,
+    left_half_done,
     paused,
     shown,
     unchecked,
@@ -142,12 +144,10 @@ def _untried(facts: Facts, policy: Policy) -> Decision:
 
 def _wanted_again(record: Record, facts: Facts, policy: Policy) -> Decision:
     """Decide on an entry that is back before its revocation settled: kept, or a new grant if it is gone."""
-    if isinstance(facts.verdict, NoCheck) and record.executed_at is not None:
-        return Decision(Status.DONE, Action.NONE, "it ran")
-    decision = _untried(facts, policy)
-    if decision.status is Status.PRESENT and any(step.may_have_effect for step in record.run.steps):
-        again = f"`reconcile run {' '.join(record.key)}` provisions all of it again"
-        return replace(decision, reason=f"exists check: found, though partly revoked; {again}")
+    ran = isinstance(facts.verdict, NoCheck) and record.executed_at is not None
+    decision = IT_RAN if ran else _untried(facts, policy)
+    if decision.status.granted and record.run.may_have_effect:
+        return left_half_done(record, facts.can, decision)
     return decision
 
 
