@@ -35,6 +35,7 @@ __all__ = [
     "PassOptions",
     "SharedOptions",
     "filters",
+    "key_and_value",
     "of_hires",
     "of_integrations",
     "option",
@@ -249,6 +250,14 @@ def _refuse_empty(given: Mapping[str, Any]) -> None:
         if value == "" or (isinstance(value, tuple) and "" in value):
             name = each.opts[-1] if isinstance(each, click.Option) else each.human_readable_name
             raise UsageError(f"{name} {EMPTY}")
+
+
+def key_and_value(text: str) -> tuple[str, str]:
+    """Read a --value. Raises UsageError."""
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise UsageError(f"--value {text}: write KEY=VALUE, such as --value ROLE=member")
+    return key, value
 
 
 def filters(function: Any) -> Any:

@@ -38,11 +38,11 @@ class Row(Frozen):
     status: Status
     action: Action
     reason: str
-    attempts: int | None
-    retry_at: datetime | None
-    checked_at: datetime | None
-    last_error: str | None
-    source: str
+    attempts: int | None = None
+    retry_at: datetime | None = None
+    checked_at: datetime | None = None
+    last_error: str | None = None
+    source: str = ""
     changed: bool = False
     guarded: bool = False
     drifted: bool = False

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from urllib.parse import unquote
 
-__all__ = ["described", "folded", "hint", "loosely_folded", "printable", "some", "verb"]
+__all__ = ["cut", "described", "folded", "hint", "loosely_folded", "printable", "some", "verb"]
 
 
 def printable(text: str) -> str:
@@ -30,6 +30,11 @@ def hint(word: str, known: Iterable[str], before: str = "; ") -> str:
     by_lower = {name.lower(): name for name in islice(known, KNOWN)} if len(word) <= LONGEST else {}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1)
     return f"{before}did you mean {by_lower[close[0]]}?" if close else ""
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text of at most so many characters; `…` marks a cut."""
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def some(names: Sequence[str], most: int = 10) -> str:

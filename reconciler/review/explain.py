@@ -81,12 +81,12 @@ def explain(
             status, reason = Status.ORPHANED, "git no longer wants it; the next pass takes note of it"
     if status is Status.ORPHANED and not revocable:
         return Explanation(status, reason, values, _BY_HAND_ONLY)
-    return Explanation(
-        status,
-        reason,
-        values,
-        tuple(_following(status, code, grant=grant, record=record, policy=policy, settings=settings)),
-    )
+    if record is None:
+        assert grant is not None  # by which it was decided
+        record = Record(grant.key, grant.email, grant.integration, grant.service, grant.source)
+    again = f"checked again within {_span(settings.interval)}"
+    following = _following(status, code, grant, record, policy=policy, again=again)
+    return Explanation(status, reason, values, tuple(following))
 
 
 def lent_to(grant: Grant, grants: Iterable[Grant]) -> Layer:
@@ -181,35 +181,28 @@ _BY_HAND_ONLY = (
 
 
 def _following(
-    status: Status,
-    code: ReasonCode | None,
-    *,
-    grant: Grant | None,
-    record: Record | None,
-    policy: Policy,
-    settings: Settings,
+    status: Status, code: ReasonCode | None, grant: Grant | None, record: Record, *, policy: Policy, again: str
 ) -> Iterator[str]:
     """Say what happens next, and what a person can do, one sentence each."""
-    known = grant if grant is not None else record
-    key = " ".join(known.key) if known is not None else ""
-    again = f"checked again within {_span(settings.interval)}"
-    source = known.source if known is not None else "the file"
-    if record is not None and record.fresh and status in (Status.RETRYING, Status.FAILED):
+    key, source = " ".join(record.key), (record if grant is None else grant).source
+    if record.fresh and status in (Status.RETRYING, Status.FAILED):
         yield "asked for: it starts afresh at the next pass"
         return
     for sentence in _FOLLOWS.get(status, ()):
         yield sentence.format(key=key, again=again, source=source)
     match status:
-        case Status.FAILED if record is not None and reason_not_to_accept(record) is None:
+        case Status.FAILED if reason_not_to_accept(record) is None:
             yield f"`reconcile accept {key}` where it was mended by hand, `reconcile run {key}` to send it all again"
-        case Status.MISSING if record is not None and record.action is Action.EXECUTE:
+        case Status.MISSING if record.action is Action.EXECUTE:
             yield "the next pass executes it"
         case Status.MISSING:
             yield f"nothing on its own; `reconcile run {key}` makes the account again"
-        case Status.DIFFERS if record is not None:
-            yield from _of_difference(record, again)
+        case Status.DIFFERS:
+            yield from _of_difference(record, key, again)
         case Status.RETRYING:
-            yield _when(record, policy)
+            at = None if policy.due(record) else record.retry_at
+            then = None if at is None else f"runs again at {stamp(at)}, in {_span(at - policy.now)}"
+            yield then or "due: the next pass runs it again"
             yield f"`reconcile retry {key}` starts it afresh at the next pass, with two attempts"
         case Status.SCHEDULED:
             begins = None if grant is None else grant.begins
@@ -220,35 +213,14 @@ def _following(
             yield f"`reconcile revoke {key}` takes it away"
         case Status.SUSPENDED:
             yield _of_suspension(record, code)
-        case Status.REVOKED if record is not None and record.over is Over.REACHED:
+        case Status.REVOKED if record.over is Over.REACHED:
             yield "its time is over: to give it again, take the entry out, commit that, and add it again"
         case _:
             pass
 
 
-def _of_orphan(record: Record | None, policy: Policy, again: str) -> str:
-    """Say whether an orphan is revoked on its own, and when."""
-    if record is not None and policy.prunes(record.integration):
-        return again
-    ends = record.ends_at if record is not None and policy.expires and not record.keep else None
-    if ends is None:
-        return "nothing on its own: the settings say prune: report"
-    return f"revoked when its time is over, at {stamp(ends)}" if ends > policy.now else again
-
-
-def _of_suspension(record: Record | None, code: ReasonCode | None) -> str:
-    """Say until when nothing happens."""
-    if record is not None and record.locked is not None:
-        return f"nothing is provisioned until the lock ends; `reconcile unlock {record.key.hire}` ends it"
-    if code is ReasonCode.COUNTING:
-        return "goes on once the guard has counted it all, or is held"
-    guarded = code is ReasonCode.TRIPPED
-    return "`reconcile --yes-really` lets it through, once" if guarded else "goes on when the suspension ends"
-
-
-def _of_difference(record: Record, again: str) -> Iterator[str]:
+def _of_difference(record: Record, key: str, again: str) -> Iterator[str]:
     """Say what happens next to an account that exists and is not as git wants it."""
-    key = " ".join(record.key)
     if record.action is Action.UPDATE:
         yield "the next pass updates it"
     elif record.unseen:
@@ -259,10 +231,24 @@ def _of_difference(record: Record, again: str) -> Iterator[str]:
             yield f"`reconcile accept {key}` takes it as it is"
 
 
-def _when(record: Record | None, policy: Policy) -> str:
-    if record is None or record.retry_at is None or policy.due(record):
-        return "due: the next pass runs it again"
-    return f"runs again at {stamp(record.retry_at)}, in {_span(record.retry_at - policy.now)}"
+def _of_orphan(record: Record, policy: Policy, again: str) -> str:
+    """Say whether an orphan is revoked on its own, and when."""
+    if policy.prunes(record.integration):
+        return again
+    ends = record.ends_at if policy.expires and not record.keep else None
+    if ends is None:
+        return "nothing on its own: the settings say prune: report"
+    return f"revoked when its time is over, at {stamp(ends)}" if ends > policy.now else again
+
+
+def _of_suspension(record: Record, code: ReasonCode | None) -> str:
+    """Say until when nothing happens."""
+    if record.locked is not None:
+        return f"nothing is provisioned until the lock ends; `reconcile unlock {record.key.hire}` ends it"
+    if code is ReasonCode.COUNTING:
+        return "goes on once the guard has counted it all, or is held"
+    guarded = code is ReasonCode.TRIPPED
+    return "`reconcile --yes-really` lets it through, once" if guarded else "goes on when the suspension ends"
 
 
 def _span(span: timedelta) -> str:

@@ -20,11 +20,8 @@ from msgspec import Struct
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import ListedAccount, Listings
-from reconciler.engine.observe.wiring import Services
 from reconciler.model.base import EMAIL
 from reconciler.model.grant import Key, Record
-from reconciler.model.report import Report
-from reconciler.model.status import Status
 from reconciler.model.value import Frozen, fields, replace
 from reconciler.repository.desired import Desired
 from reconciler.requests.record import last_used
@@ -40,7 +37,6 @@ __all__ = [
     "account_digest",
     "compare",
     "people_of",
-    "unknown_accounts",
 ]
 
 
@@ -210,19 +206,6 @@ class UnknownAccounts:
         owners = self.owners.found()
         for name in sorted(self._listings.were_read() & self._integrations.keys()):
             yield await compare(self._integrations[name], self._desired, owners.pop(name), self._listings)
-
-
-async def unknown_accounts(
-    services: Services, plan: Plan, yielder: Yielder, done: Report
-) -> AsyncIterator[ComparedListing]:
-    """Compare the listings that a plan over everybody read; read no other. `done` is what came of the plan."""
-    if plan.selection.hires is not None or plan.selection.grants is not None:
-        return
-    revoked = {Key(row.hire, row.access) for row in done.rows if row.status is Status.REVOKED}
-    unknown = UnknownAccounts(services.integrations, services.desired, services.checker.listings, yielder, revoked)
-    await unknown.add(plan)
-    async for each in unknown.compared():
-        yield each
 
 
 def account_digest(account: ListedAccount) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from reconciler.model.clock import moment
 from reconciler.model.status import EventType, Status
-from reconciler.model.text import hint
+from reconciler.model.text import cut, hint
 from reconciler.model.value import Frozen
 from reconciler.web.daemon_view import Live
 
@@ -66,7 +66,7 @@ def page_filters(
     for name in given.get("integration", ()):
         if name not in integrations:
             raise BadFilter(
-                f"integration: there is no {_cut(name)}{hint(name, integrations)}; {_choices(integrations)}"
+                f"integration: there is no {cut(name, 40)}{hint(name, integrations)}; {_choices(integrations)}"
             )
     since, until = (
         _moment(name, given.get(name, [""])[0], live.now, live.settings.timezone) for name in ("since", "until")
@@ -90,7 +90,7 @@ def _given(query: Iterable[tuple[str, str]], allowed: Collection[str]) -> dict[s
     found: dict[str, list[str]] = {}
     for name, value in query:
         if name not in (*allowed, "page"):
-            raise BadFilter(f"{_cut(name)}: there is no such filter here{hint(name, allowed)}; {_choices(allowed)}")
+            raise BadFilter(f"{cut(name, 40)}: there is no such filter here{hint(name, allowed)}; {_choices(allowed)}")
         if len(value) > MAX_CHARACTERS:
             raise BadFilter(f"{name}: at most {MAX_CHARACTERS} characters")
         if "\0" in value:
@@ -109,12 +109,12 @@ def _moment(name: str, text: str, now: datetime, timezone: str) -> datetime | No
     try:
         return moment(text, now, timezone, ends=name == "until") if text else None
     except ValueError as error:
-        raise BadFilter(f"{name}: {_cut(text)}: {error}") from None
+        raise BadFilter(f"{name}: {cut(text, 40)}: {error}") from None
 
 
 def _page(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MAX_PAGE):
-        raise BadFilter(f"page: {_cut(text)}: a number from 1 on")
+        raise BadFilter(f"page: {cut(text, 40)}: a number from 1 on")
     return int(text)
 
 
@@ -122,17 +122,13 @@ def _words(name: str, values: Collection[str], kind: type[E]) -> tuple[E, ...]:
     known = [str(each) for each in kind]
     for value in values:
         if value not in known:
-            raise BadFilter(f"{name}: there is no {_cut(value)}{hint(value, known)}; {_choices(known)}")
+            raise BadFilter(f"{name}: there is no {cut(value, 40)}{hint(value, known)}; {_choices(known)}")
     return tuple(kind(value) for value in values)
 
 
 def _choices(words: Collection[str]) -> str:
     shown = sorted(words)[:30]
     return f"there are {', '.join(shown)}" if shown else "there are none"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 class NoSuchPage(Exception):

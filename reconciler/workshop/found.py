@@ -11,7 +11,7 @@ from typing import Any
 
 from reconciler.model.exists import operator
 from reconciler.model.scope import follow, steps, walk
-from reconciler.model.text import hint, some
+from reconciler.model.text import cut, hint, some
 from reconciler.model.value import Frozen, replace
 
 __all__ = [
@@ -59,8 +59,8 @@ class RuleFound(Frozen):
 
     def shown(self, redact: Callable[[Any], Any]) -> RuleFound:
         """Return it without secrets, and no longer than a line: a secret that was cut would not be found."""
-        wanted, found = _cut(redact(self.wanted)), _cut(redact(self.found))
-        return replace(self, wanted=wanted, found=found, follows=_cut(redact(self.follows), SAID))
+        wanted, found = (cut(redact(text), LONGEST) for text in (self.wanted, self.found))
+        return replace(self, wanted=wanted, found=found, follows=cut(redact(self.follows), SAID))
 
 
 _STEPS = {
@@ -98,10 +98,6 @@ def quoted(value: Any) -> str:
     if (word := operator(value)) is not None:
         return f"{word} {quoted(value[word])}"
     return "nothing" if value is None else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _cut(text: str, most: int = LONGEST) -> str:
-    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def kind(value: Any) -> str:

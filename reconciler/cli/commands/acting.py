@@ -31,16 +31,18 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.grant import Key
 from reconciler.model.report import Report, Row
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest
+from reconciler.model.status import Status
 from reconciler.model.value import replace
 from reconciler.notify.delivery import Notifier
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
 from reconciler.review.past import Leaving
 from reconciler.review.reviews import alert_overdue
-from reconciler.review.unmanaged import ComparedListing, unknown_accounts
+from reconciler.review.unmanaged import ComparedListing, UnknownAccounts
 
 __all__ = ["act", "ask", "passes_by_hand", "tell"]
 
@@ -138,8 +140,14 @@ def _runner(context: Context, clock: SystemClock, force: InForce, leases: Leases
 
 
 async def _count_unknown(state: OpenState, services: Services, plan: Plan, report: Report, context: Context) -> None:
-    """Count the accounts that git does not know."""
-    async for each in unknown_accounts(services, plan, context.yielder, report):
+    """Count the accounts that git does not know, in the listings that a pass over everybody read."""
+    if plan.selection.hires is not None or plan.selection.grants is not None:
+        return
+    revoked = {Key(row.hire, row.access) for row in report.rows if row.status is Status.REVOKED}
+    listings = services.checker.listings
+    unknown = UnknownAccounts(services.integrations, services.desired, listings, context.yielder, revoked)
+    await unknown.add(plan)
+    async for each in unknown.compared():
         if each.complete:
             await state.ledger.run(partial(_save_seen, listing=each, now=context.clock.now()))
             report.unmanaged[each.integration] = each.unknown

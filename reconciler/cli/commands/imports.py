@@ -154,11 +154,11 @@ class _ImportRun:
         context, settings, imported = self.context, files.settings, files.imports[self.name].model
         if imported.oauth is None or imported.oauth.grant is not None:
             with reading(context, settings, self.trusted) as read:
-                return await self._asked_with(files, read, fetched=True)
+                return await self._asked_with(files, read)
         async with renewing_state(context, SystemClock(), settings, self.trusted, self.name) as renewing:
-            return await self._asked_with(files, renewing.read_only, fetched=False)
+            return await self._asked_with(files, renewing.read_only)
 
-    async def _asked_with(self, files: Files, state: ReadState, *, fetched: bool) -> SourceRecords:
+    async def _asked_with(self, files: Files, state: ReadState) -> SourceRecords:
         from reconciler.engine.observe.wiring import integrations_of
         from reconciler.intake.reading import as_integrations, ask
         from reconciler.repository.desired import Desired
@@ -166,8 +166,8 @@ class _ImportRun:
         context = self.context
         desired = Desired(as_integrations(files, self.name), context.clock.now().date())
         (integration,) = await integrations_of(context, desired, self.trusted, files.settings, state)
-        if fetched and integration.connection is not None:
-            integration = replace(integration, connection=integration.connection.apart())
+        if (connection := integration.connection) is not None and connection.fetches:
+            integration = replace(integration, connection=connection.apart())
         integration.reachable()
         return await ask(integration, files.imports[self.name].model)
 

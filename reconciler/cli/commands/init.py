@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -172,9 +172,14 @@ def _from_accounts(
 
 def _has_identity(folder: Path) -> bool:
     """Whether git knows who commits there; True if git is not installed."""
-    program = shutil.which("git")
-    asked = [program or "", "-C", str(folder), "var", "GIT_COMMITTER_IDENT"]
-    return program is None or subprocess.run(asked, check=False, capture_output=True).returncode == 0  # noqa: S603
+    from reconciler.repository.git.program import GitFailed, git
+
+    with suppress(FileNotFoundError):
+        try:
+            git(folder, "var", "GIT_COMMITTER_IDENT")
+        except GitFailed:
+            return False
+    return True
 
 
 def _template(folder: Traversable, under: str = "") -> Iterator[tuple[str, str]]:
@@ -238,14 +243,15 @@ def _flow(values: dict[str, str]) -> str:
 
 def _git(folder: Path) -> bool:
     """Make the folder a git repository; False if git is not installed."""
-    program = shutil.which("git")
-    if program is None:
-        return False
+    from reconciler.repository.git.program import GitFailed, git
+
     if (folder / ".git").exists():
+        return shutil.which("git") is not None
+    with suppress(FileNotFoundError, GitFailed):
+        # -c and not --initial-branch: git before 2.28 ignores the former and fails on the latter.
+        git(folder, "-c", "init.defaultBranch=main", "init", "--quiet")
         return True
-    # -c and not --initial-branch: git before 2.28 ignores the former and fails on the latter.
-    command = [program, "-c", "init.defaultBranch=main", "init", "--quiet", str(folder)]
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0  # noqa: S603  no shell
+    return False
 
 
 @click.command()

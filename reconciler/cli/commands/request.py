@@ -15,10 +15,10 @@ import click
 from reconciler.cli import complete
 from reconciler.cli.commands.files import compared
 from reconciler.cli.context import context_of
-from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.cli.options import SharedOptions, key_and_value, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import code, columns, count, echo, emit, emit_json
-from reconciler.model.errors import LedgerError, SecretsError, UsageError
+from reconciler.cli.output.text import code, columns, count, echo, emit, table_head
+from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.grant import Key
 
 if TYPE_CHECKING:
@@ -113,17 +113,11 @@ def list_(options: SharedOptions) -> int:
     """Show what waits on branches, holds and ended."""
     asking = _asking(options)
     found = [each.as_json() for each in asking.known(_records(asking.context, asking.force))]
-    if options.output == "json":
-        emit_json(found)
-        return 0
     head = ["request", "hire", "integration", "state", "until", "reason"]
     told = [each | ({"state": f"refused: {each['refused']}"} if "refused" in each else {}) for each in found]
     rows = [[str(each[name] or "") for name in head] for each in told]
-    if options.output == "markdown":
-        lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
-        echo("\n".join([*lines, *(f"| {' | '.join(map(code, row))} |" for row in rows)]))
-    else:
-        echo("\n".join(columns([head, *rows])) if rows else "there is no request, here or on a branch")
+    lines = columns([head, *rows]) if rows else ["there is no request, here or on a branch"]
+    emit(options, found, lines, markdown=[*table_head(head), *(f"| {' | '.join(map(code, row))} |" for row in rows)])
     return 0
 
 
@@ -191,10 +185,7 @@ def _records(context: Context, force: InForce) -> Mapping[Key, Record]:
 
 def _values(given: tuple[str, ...]) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for each in given:
-        name, equals, value = each.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--value {each}: write KEY=VALUE")
+    for name, value in map(key_and_value, given):
         values[name] = [*values.get(name, []), value]
     return {name: several[0] if len(several) == 1 else several for name, several in values.items()}
 

@@ -12,12 +12,12 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.context import in_force, no_such_hire, run_in_context
-from reconciler.cli.options import FilePath, SharedOptions, option, shared
+from reconciler.cli.options import FilePath, SharedOptions, key_and_value, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import emit, printable
 from reconciler.model.errors import UsageError
 from reconciler.model.template import PLACEHOLDER
-from reconciler.model.text import described, hint
+from reconciler.model.text import cut, described, hint
 from reconciler.model.value import fields
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
     if more["save"]:
         cases_in(more["save"])
     redactor = set_up(options)
-    values = dict(_pair(each) for each in more["given"])
+    values = dict(map(key_and_value, more["given"]))
 
     async def work(context: Context) -> tuple[Subject, Tried, list[CaseResult], list[Problem]]:
         from reconciler.workshop.saving import saved_cases
@@ -111,13 +111,6 @@ def _lacking(subject: Subject, tried: Tried) -> Iterator[str]:
         only = f"only to {', '.join(tried.hosts)}" if tried.hosts else "to no host"
         allow = " ".join(f"--host {host}" for host in tried.stray)
         yield f"by HEAD, requests may go {only}; to let this try send to the manifest's own: {allow}"
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, sign, value = text.partition("=")
-    if not sign or not key:
-        raise UsageError(f"--value {text}: write KEY=VALUE, such as --value ROLE=member")
-    return key, value
 
 
 NOT_COVERED = "# not covered: "
@@ -273,8 +266,7 @@ def _listed(page: ListedPage) -> Iterator[str]:
 
 def _cut(text: str, redactor: Redactor) -> str:
     """Redact a text, then cut it: a secret that was cut would not be found."""
-    text = redactor.redact(text)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return cut(redactor.redact(text), LONGEST)
 
 
 def as_json(integration: str, subject: Subject, tried: Tried, redactor: Redactor) -> Any:
