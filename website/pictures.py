@@ -19,6 +19,8 @@ from tempfile import TemporaryDirectory
 
 from markdown import markdown
 
+from reconciler.daemon.freshness import Freshness
+from reconciler.daemon.runtime import ActiveRevision
 from reconciler.gallery.catalog import everything
 from reconciler.ledger.chain import Link
 from reconciler.ledger.opening import StateLocation
@@ -29,6 +31,7 @@ from reconciler.model.last_pass import LastPass
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
+from reconciler.repository.git.trees import OverlayTree
 from reconciler.review.reviews import ReviewProgress
 from reconciler.web.daemon_view import DaemonView, GitView, Live
 from reconciler.web.guard import Visitor
@@ -89,9 +92,10 @@ class Company(DaemonView):
 
     def now(self) -> Live:
         """The daemon is well."""
-        return Live(
-            now=NOW, settings=Settings(), revision=REVISION, branch="main", fetched_at=NOW - timedelta(seconds=40)
-        )
+        tree = OverlayTree({})
+        tree.revision = REVISION
+        active = ActiveRevision(settings=Settings(), tree=tree, branch="main")
+        return Live(now=NOW, active=active, freshness=Freshness(NOW, fetched_at=NOW - timedelta(seconds=40)))
 
     def git(self, hires: Collection[str] = ()) -> GitView:
         """Every service is in git, and everybody."""

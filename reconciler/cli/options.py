@@ -99,7 +99,6 @@ class _Option(click.Option):
     """An option with an environment variable, which its errors name and its help omits: all follow one rule."""
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
-        """Name the option for an error."""
         return f"{super().get_error_hint(ctx)} (env var: {self.envvar!r})"
 
 

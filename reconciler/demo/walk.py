@@ -162,7 +162,6 @@ class _Log:
                 self.show()
 
     def show(self) -> None:
-        """Print what was not printed yet."""
         while self._shown < len(self._lines):
             click.echo(f"  {self._lines[self._shown]}", nl=False)
             self._shown += 1

@@ -205,7 +205,6 @@ def _unverifiable(files: Files, tree: Tree) -> Iterator[Problem]:
 
 
 def _line(tree: Tree | None, place: Path) -> int | None:
-    """Return the line of a setting."""
     file = tree.find(SETTINGS) if tree is not None else None
     return read(tree.read(file), SETTINGS).line(place) if tree is not None and file is not None else None
 

@@ -11,10 +11,13 @@ import concurrent.futures
 import time
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
+from copy import copy
 from datetime import date, datetime
 from threading import Lock
 
+from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.loop import Daemon
+from reconciler.daemon.runtime import ActiveRevision
 from reconciler.engine.run.accepted import InForce
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Problem, SecretsError
@@ -23,7 +26,6 @@ from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Hire
 from reconciler.model.last_pass import LAST
 from reconciler.model.manifest import Manifest
-from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.secret import Secret
 from reconciler.model.settings import OWN, Settings
 from reconciler.model.value import Frozen
@@ -51,16 +53,10 @@ class Live(Frozen, kw_only=True):
     """What the daemon knows now. `unmanaged` has the listings read to their end, `unread` why others were not."""
 
     now: datetime
-    settings: Settings
-    revision: str | None
-    branch: str | None = None
+    active: ActiveRevision
+    freshness: Freshness
     ignored: tuple[str, ...] = ()
     """What the checkout has and is not acted on, a sentence each."""
-    refused: Untrusted | None = None
-    fault: str | None = None
-    fetched_at: datetime | None = None
-    fetch_problem: str | None = None
-    stale: Stale | None = None
     healthy: bool = True
     health: str = "ok"
     unmanaged: Mapping[str, ComparedListing] = {}
@@ -124,19 +120,13 @@ class DaemonView:
 
     def now(self) -> Live:
         """Read what the daemon knows now."""
-        daemon, active, freshness = self._daemon, self._runtime.active, self._runtime.freshness
+        daemon, runtime = self._daemon, self._runtime
         healthy, health = daemon.healthy()
         return Live(
             now=self._context.clock.now(),
-            settings=active.settings,
-            revision=None if active.tree is None else active.tree.revision,
-            branch=active.branch,
+            active=runtime.active,
+            freshness=copy(runtime.freshness),
             ignored=tuple(daemon.ignored),
-            refused=active.refused,
-            fault=active.fault,
-            fetched_at=freshness.fetched_at,
-            fetch_problem=freshness.problem,
-            stale=freshness.stale,
             healthy=healthy,
             health=health,
             unmanaged=dict(daemon.survey.found),

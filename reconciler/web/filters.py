@@ -69,7 +69,7 @@ def page_filters(
                 f"integration: there is no {cut(name, 40)}{hint(name, integrations)}; {_choices(integrations)}"
             )
     since, until = (
-        _moment(name, given.get(name, [""])[0], live.now, live.settings.timezone) for name in ("since", "until")
+        _moment(name, given.get(name, [""])[0], live.now, live.active.settings.timezone) for name in ("since", "until")
     )
     if since is not None and until is not None and until <= since:
         raise BadFilter("until lies before since: nothing can have happened between them")

@@ -60,6 +60,7 @@ class ServiceState(Frozen):
 def overview(sources: DaemonView) -> dict[str, object]:
     """Read everything that the overview shows; of access that ends soon, how much it is and the first of it."""
     live, git = sources.now(), sources.git()
+    active = live.active
     with sources.ledger() as ledger:
         counts, checked = ledger.grants.counts(), ledger.pages.last_checked()
         waiting, outages = ledger.pages.waiting(EXAMPLES), outages_of(ledger)
@@ -77,7 +78,7 @@ def overview(sources: DaemonView) -> dict[str, object]:
     needs = [
         *needs_of_locks(locks, locked),
         *_of_daemon(live),
-        *needs_of_git(live.stale, live.refused, live.fault, live.settings.git.remote, live.branch),
+        *needs_of_git(live.freshness.stale, active.refused, active.fault, active.settings.git.remote, active.branch),
         *needs_of_files(now.problems),
         *needs_of_grants(waiting, {name: outages[name] for name in outages if _down(name, git, counts, outages[name])}),
         *needs_of_accounts({name: each.unknown for name, each in live.unmanaged.items()}),
@@ -112,7 +113,7 @@ def state_of(
     """Sum up an integration by the most serious of its states."""
     own = Counter({status: count for (integration, status), count in counts.items() if integration == name})
     tone, word, why = "good", "as it should be", ""
-    suspended = Policy.of(live.settings, live.now).suspended("", name)
+    suspended = Policy.of(live.active.settings, live.now).suspended("", name)
     wrong = sum(own[status] for status in (Status.FAILED, Status.UNKNOWN, Status.BLOCKED, Status.INVALID))
     look = own[Status.DIFFERS] + own[Status.ORPHANED]
     way = sum(own[status] for status in ON_THE_WAY)
@@ -160,7 +161,6 @@ def _of_daemon(live: Live) -> Iterator[Need]:
 
 
 def _sentence(services: list[ServiceState], needs: list[Need]) -> str:
-    """Sum up the whole state in one sentence."""
     total, granted = sum(each.total for each in services), sum(each.granted for each in services)
     way = sum(each.counts[status] for each in services for status in ON_THE_WAY)
     if not total:

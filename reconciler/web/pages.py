@@ -188,7 +188,6 @@ class _Endpoints(Frozen):
         return health.ready, "ok" if health.ready else "the repository cannot be read yet"
 
     def hosts(self) -> frozenset[str]:
-        """Return the host names that requests may have."""
         public = self.running.runtime.active.settings.public.partition("://")[2]
         return frozenset({host_of(self.initial.settings.listen), host_of(public)})
 
@@ -199,13 +198,11 @@ class _Endpoints(Frozen):
             return Noted(ledger.grants.counts(), members, len(LastPass.read(ledger.notes.get(LAST)).problems))
 
     async def metrics(self, noted: Noted) -> bytes:
-        """Write the metrics."""
         runtime, unmanaged = self.running.runtime, self.running.survey.unknown
         fetched_at = runtime.freshness.fetched_at
         return self.counters.text(noted, runtime.health.overrun, fetched_at, unmanaged)
 
     async def authorized(self, service: str, query: Mapping[str, str]) -> tuple[int, str]:
-        """Answer the OAuth callback."""
         runtime = self.running.runtime
         context, settings, tree = runtime.context, runtime.active.settings, runtime.active.tree or self.initial.tree
         if not await is_awaited(runtime.state, service, query):  # a stranger's call must not lease a service

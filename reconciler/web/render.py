@@ -122,7 +122,6 @@ def _text(value: Any) -> str:
 
 
 def _badge(word: Status | EventType) -> Markup:
-    """Show a status or an event."""
     return _marked(str(word).replace("_", " "), _tone(word))
 
 

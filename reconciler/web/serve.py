@@ -138,7 +138,6 @@ class Bounded(H11Protocol):
         return cycle is None or cycle.more_body
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the deadline."""
         if self._deadline is not None:
             self._deadline.cancel()
         super().connection_lost(exc)

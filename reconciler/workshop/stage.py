@@ -113,11 +113,9 @@ class CannedClient(Client):
         return answer
 
     def excerpt(self, answer: Response) -> str:
-        """Quote the service."""
         return excerpt(answer, self._redactor)
 
     def redact(self, value: Any) -> Any:
-        """Return a value: a case has no secrets."""
         return self._redactor.redact_all(value)
 
     @property
@@ -316,7 +314,6 @@ class Anywhere(AllowedHosts):
     """Every host: nothing is sent to any."""
 
     def allow(self, address: Address) -> bool:  # noqa: ARG002
-        """Whether the host is on the list."""
         return True
 
     def lacking(self, address: Address) -> None:

@@ -147,11 +147,9 @@ class RecordingClient(Client):
         return answer
 
     def excerpt(self, answer: Response) -> str:
-        """Quote the service."""
         return self._through.excerpt(answer)
 
     def redact(self, value: Any) -> Any:
-        """Return a value without the known secrets."""
         return self._through.redact(value)
 
 

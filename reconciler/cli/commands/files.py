@@ -66,7 +66,6 @@ def validate(options: SharedOptions, rev: str | None) -> int:
 
 
 def _headline(problems: list[Problem], hosts: list[Host]) -> str:
-    """Sum up the problems and hosts in one line."""
     wrong = sum(problem.severity is Severity.ERROR for problem in problems)
     warned = len(problems) - wrong
     parts = [text for number, text in ((wrong, count(wrong, "error")), (warned, count(warned, "warning"))) if number]

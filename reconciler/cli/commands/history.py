@@ -209,7 +209,6 @@ def _with_signers(here: Here, rows: Iterable[dict[str, Any]]) -> Iterator[dict[s
 
 
 def _headline(rows: list[dict[str, Any]]) -> str:
-    """Sum up the events in one line."""
     if not rows:
         return "nothing happened"
     kinds = Counter(row["event"] for row in rows)

@@ -231,7 +231,6 @@ def _text(value: Any) -> str:
 
 
 def _table(plan: ImportPlan) -> list[str]:
-    """Write a line for each person."""
     lines = [_headline(plan)]
     for word, of in _parts(plan):
         for each in of:
@@ -244,7 +243,6 @@ def _table(plan: ImportPlan) -> list[str]:
 
 
 def _markdown(plan: ImportPlan) -> str:
-    """Write the text of a pull request."""
     from reconciler.cli.output.difference import LIMIT
 
     texts = ("\n".join(_markdown_lines(plan, most)) for most in SHORTER)

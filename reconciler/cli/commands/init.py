@@ -224,7 +224,6 @@ def _renamed(integration: str, template: dict[str, str]) -> dict[str, str]:
 
 
 def _schemas() -> dict[str, str]:
-    """Write the schemas that the first lines of the template's files name."""
     from reconciler.repository.documents.schema import KINDS, json_schema
 
     return {f"{SCHEMAS}/{kind}.json": f"{as_json(json_schema(kind), indent=2)}\n" for kind in KINDS}

@@ -98,7 +98,6 @@ async def _connect(context: Context, options: SharedOptions, integration: str, t
 
 
 def _serving_callback(context: Context, settings: Settings, tree: Tree, state: OpenState) -> Any:
-    """Serve the callback in this process."""
     from starlette.applications import Starlette
 
     from reconciler.daemon.authorize import callback

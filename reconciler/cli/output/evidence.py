@@ -171,7 +171,6 @@ def _whole(judged: Judged) -> dict[str, str]:
 
 
 def _rows(judged: Judged) -> Iterator[dict[str, str]]:
-    """Make a row for each line."""
     for line in judged.review.lines:
         given = judged.reviewers.get(line.index)
         yield {

@@ -116,7 +116,6 @@ def grouped(rows: Iterable[Row], by: str) -> list[tuple[str, list[Row]]]:
 
 
 def name_in(row: Row, by: str) -> str:
-    """Name a row within its group."""
     if by == "person":
         return row.access
     return row.hire if row.access == row.integration else f"{row.hire}/{row.access}"
@@ -298,7 +297,6 @@ def show_report(
 
 
 def _cells(row: Row) -> dict[str, Any]:
-    """Make the cells of a row."""
     values = {
         **row.as_json(),
         "name": row.name,
