@@ -108,42 +108,34 @@ def lacking(manifest: Manifest, reply: Mapping[str, Any]) -> str | None:
 def with_code(call: Request) -> Request:
     """Return the request with `{{code}}` and `{{code_verifier}}`, unless the manifest placed them itself."""
     placed = {name for part in (call.url, call.data, call.headers) for name in names(part)}
-    absent = [name for name in (CODE, VERIFIER) if name not in placed]
+    absent = {name: f"{{{{{name}}}}}" for name in (CODE, VERIFIER) if name not in placed}
     data = _with_fields(call.data, absent)
     if data is not None:
         return call.model_copy(update={"data": data})
     # The verifier proves who asked: it goes into no URL, which servers and proxies write down.
-    code = {CODE: f"{{{{{CODE}}}}}"} if CODE in absent else {}
-    proof = {VERIFIER: f"{{{{{VERIFIER}}}}}"} if VERIFIER in absent else call.data
-    return call.model_copy(update={"url": with_query(call.url, code), "data": proof})
+    code, proof = ({name: absent[name]} if name in absent else {} for name in (CODE, VERIFIER))
+    return call.model_copy(update={"url": with_query(call.url, code), "data": proof or call.data})
 
 
 def with_grant(call: Request, grant: str) -> Request:
     """Return the request with a `grant_type`, if its data has none; a null there is none that is sent."""
-    field = {"grant_type": grant}
-    match call.data:
-        case dict():
-            data: Any = {
-                key: value for key, value in {**field, **call.data}.items() if (key, value) != ("grant_type", None)
-            }
-            return call.model_copy(update={"data": data})
-        case str() if "grant_type" not in call.data:
-            parsed = _parsed(call.data)
-            data = {**field, **parsed} if parsed is not None else f"{call.data}&grant_type={grant}"
-            return call.model_copy(update={"data": data})
-        case None:
-            return call.model_copy(update={"data": field})
-        case _:
-            return call
+    field, data = {"grant_type": grant}, call.data
+    if isinstance(data, dict):
+        data = {key: value for key, value in {**field, **data}.items() if (key, value) != ("grant_type", None)}
+    elif data is None:
+        data = field
+    elif isinstance(data, str) and "grant_type" not in data:
+        parsed = _parsed(data)
+        data = {**field, **parsed} if isinstance(parsed, dict) else f"{data}&grant_type={grant}"
+    return call.model_copy(update={"data": data})
 
 
-def _parsed(data: str) -> dict[str, Any] | None:
-    """Return the map that JSON text holds; None if it is something else."""
+def _parsed(data: str) -> Any:
+    """Return what JSON text holds; None for other text."""
     try:
-        parsed = json.loads(data, strict=False)
+        return json.loads(data, strict=False)
     except ValueError:
         return None
-    return parsed if isinstance(parsed, dict) else None
 
 
 def with_query(url: str, fields: Mapping[str, str]) -> str:
@@ -155,16 +147,14 @@ def with_query(url: str, fields: Mapping[str, str]) -> str:
     return before + joint + "&".join(f"{key}={value}" for key, value in fields.items()) + hash_mark + fragment
 
 
-def _with_fields(data: Any, absent: list[str]) -> Any:
-    """Return the data with placeholders for these names; None if it cannot take them."""
-    fields = {name: f"{{{{{name}}}}}" for name in absent}
+def _with_fields(data: Any, fields: Mapping[str, str]) -> Any:
+    """Return the data with these fields; None if it cannot take them."""
     if isinstance(data, dict) and data:
         return {**data, **fields}
     if not isinstance(data, str) or not data.strip():
         return None
-    try:
-        parsed = json.loads(data, strict=False)
-    except ValueError:
+    parsed = _parsed(data)
+    if parsed is None:
         return "&".join([data, *(f"{key}={value}" for key, value in fields.items())]) if "=" in data else None
     return {**parsed, **fields} if isinstance(parsed, dict) and parsed else None
 

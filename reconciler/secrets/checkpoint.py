@@ -44,10 +44,8 @@ class VerifyingKey(Frozen):
         """Read a key. Raises SecretsError."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-        name, _, rest = text.strip().partition("+")
-        number, _, body = rest.partition("+")
-        raw = _decoded(body)
-        if not _NAME.fullmatch(name) or len(raw) != 33 or raw[:1] != _ED25519 or number != _id(name, raw).hex():
+        name, number, raw = _parted(text.strip())
+        if not raw or number != _id(name, raw).hex():
             raise SecretsError("it is no key to verify with: `reconcile history checkpoint --public-key` prints one")
         return cls(name, _id(name, raw), Ed25519PublicKey.from_public_bytes(raw[1:]))
 
@@ -76,11 +74,9 @@ class SigningKey:
         """Raises SecretsError if it is none."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-        name, _, rest = text.reveal().strip().removeprefix(_PRIVATE).partition("+")
-        number, _, body = rest.partition("+")
-        raw = _decoded(body)
-        private = len(raw) == 33 and raw[:1] == _ED25519 and text.reveal().strip().startswith(_PRIVATE)
-        if private and _NAME.fullmatch(name):
+        private = text.reveal().strip()
+        name, number, raw = _parted(private.removeprefix(_PRIVATE))
+        if raw and private.startswith(_PRIVATE):
             self._key = Ed25519PrivateKey.from_private_bytes(raw[1:])
             public = _ED25519 + self._key.public_key().public_bytes_raw()
             if number == _id(name, public).hex():
@@ -136,6 +132,14 @@ class Checkpoint(Frozen):
 
 def _id(name: str, public: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\n" + public).digest()[:4]
+
+
+def _parted(key: str) -> tuple[str, str, bytes]:
+    """Return the name of a key, its id, and what it is of, with the kind before; nothing if that is no key."""
+    name, _, rest = key.partition("+")
+    number, _, body = rest.partition("+")
+    raw = _decoded(body)
+    return name, number, raw if _NAME.fullmatch(name) and len(raw) == 33 and raw[:1] == _ED25519 else b""
 
 
 def _encoded(raw: bytes) -> str:
