@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from reconciler.model.base import Model, Text
-from reconciler.model.exists import FILLED, Compared
 from reconciler.model.form import FormField
 from reconciler.model.hire import EXTRA
 from reconciler.model.manifest import InitialDataField, Manifest, OAuth
 from reconciler.model.request import (
+    FILLED,
+    Compared,
     CountUp,
     Headers,
     More,

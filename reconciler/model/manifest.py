@@ -1,8 +1,8 @@
 """A manifest: how to check and change accounts of one integration, in ChiefOnboarding's format (docs/manifest.md).
 
 The models take what ChiefOnboarding takes and our own additions, and nothing else. What one file can decide alone is
-decided here; what needs the hire's values or the other manifests is for the repository. Requests are in
-`model.request`, the check in `model.exists`, the form in `model.form`.
+decided here; what needs the hire's values or the other manifests is for the repository. Requests and the check are in
+`model.request`, the form in `model.form`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, StringConstraints, model_validator
 
 from reconciler.model.base import EMAIL, Duration, Identifier, Model, Text
-from reconciler.model.exists import Exists, Listing, Pending, Ready
 from reconciler.model.form import FormField
 from reconciler.model.request import (
     PAGE_TOKEN,
     SAFE_METHODS,
     Call,
     Condition,
+    Exists,
     Headers,
+    Listing,
     NonEmpty,
     Paged,
     Paging,
+    Pending,
+    Ready,
     Request,
     Revoke,
     WholeNumber,

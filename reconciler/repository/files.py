@@ -31,9 +31,11 @@ from reconciler.model.value import Frozen
 from reconciler.repository.config_files import (
     Listed,
     Offers,
+    doubtful,
     read_ignore,
     read_policy,
     read_requestable,
+    read_settings,
 )
 from reconciler.repository.documents.checks import manifest_ids, unfilled
 from reconciler.repository.documents.problems import MOST, few
@@ -56,7 +58,6 @@ from reconciler.repository.parsing import (
     parse_hire,
     summarize,
 )
-from reconciler.repository.settings_file import doubtful, read_settings
 
 __all__ = ["Files", "Reader"]
 

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urljoin
 
 from reconciler.model.errors import Blocked, TransportError
-from reconciler.model.exists import Exists
 from reconciler.model.manifest import AnyPaged, FormField, Manifest, paging_of
-from reconciler.model.request import PAGE_TOKEN, CountUp, More
+from reconciler.model.request import PAGE_TOKEN, CountUp, Exists, More
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.value import Frozen, replace
 from reconciler.requests.match import refusal

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from reconciler.model.dn import folded, is_of_directory, name_valued
-from reconciler.model.exists import Exists, operator
+from reconciler.model.request import Exists, operator
 from reconciler.model.scope import Scope, follow, steps, walk
 from reconciler.model.secret import MASK
 from reconciler.model.template import names

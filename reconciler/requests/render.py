@@ -14,9 +14,8 @@ from contextlib import suppress
 from typing import Any
 
 from reconciler.model.errors import Blocked, MissingVariable
-from reconciler.model.exists import PagedListing
 from reconciler.model.manifest import AnyCall, Call, Exists, Manifest, Request, Revoke
-from reconciler.model.request import PAGE_TOKEN, Paged
+from reconciler.model.request import PAGE_TOKEN, Paged, PagedListing
 from reconciler.model.scope import DEFERRED, Found, Scope
 from reconciler.model.secret import MASK, Secret
 from reconciler.model.template import PLACEHOLDER, names, split

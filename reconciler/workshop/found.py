@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler.model.exists import operator
+from reconciler.model.request import operator
 from reconciler.model.scope import follow, steps, walk
 from reconciler.model.text import cut, hint, some
 from reconciler.model.value import Frozen, replace

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler.model.exists import Exists, Listing, Pending
 from reconciler.model.manifest import Manifest
-from reconciler.model.request import More, Paging
+from reconciler.model.request import Exists, Listing, More, Paging, Pending
 from reconciler.model.scope import walk
 from reconciler.model.template import roots
 from reconciler.requests.match import GONE, contains, not_an_answer, refusal

@@ -8,9 +8,8 @@ from itertools import zip_longest
 from typing import Any
 
 from reconciler.model.case import CannedAnswer, Case, Person, SentRequest
-from reconciler.model.exists import Exists, Listing, Pending
 from reconciler.model.manifest import Manifest
-from reconciler.model.request import More, Paging
+from reconciler.model.request import Exists, Listing, More, Paging, Pending
 from reconciler.model.scope import steps, walk
 from reconciler.model.status import Status
 from reconciler.model.value import Frozen, Unshown

@@ -16,8 +16,8 @@ from reconciler.engine.decide.planned import Check, PlannedGrant
 from reconciler.engine.observe.integrations import Integration
 from reconciler.model.case import Case, SentRequest
 from reconciler.model.errors import Blocked, RepositoryError
-from reconciler.model.exists import Ready
 from reconciler.model.manifest import Manifest
+from reconciler.model.request import Ready
 from reconciler.model.scope import Scope
 from reconciler.model.status import Status
 from reconciler.model.value import Frozen, Unshown

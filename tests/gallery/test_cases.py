@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.gallery.catalog import ReadyManifest, everything
 from reconciler.model.case import Case
-from reconciler.model.exists import Listing
+from reconciler.model.request import Listing
 from reconciler.model.scope import walk
 from reconciler.model.status import Status
 from reconciler.repository.cases import LoadedCases, parse_cases

@@ -14,9 +14,9 @@ from typing import Any
 from reconciler.model.base import as_text
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import Policy
-from reconciler.model.exists import operator
 from reconciler.model.grant import Decision, Differences, Phase, Record
 from reconciler.model.manifest import Invitation, Manifest
+from reconciler.model.request import operator
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.template import roots
 from reconciler.model.value import Frozen, replace

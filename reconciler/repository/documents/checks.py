@@ -12,11 +12,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.exists import FILLED
 from reconciler.model.hire import EXTRA, Hire
 from reconciler.model.imports import ByAddress, Import, target
 from reconciler.model.manifest import Manifest, is_address
-from reconciler.model.request import PAGE_TOKEN
+from reconciler.model.request import FILLED, PAGE_TOKEN
 from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES
 from reconciler.model.template import PLACEHOLDER, half_closed, misfit, misuse, names, roots, texts
 from reconciler.model.text import hint
