@@ -104,10 +104,13 @@ class GuardCounts(LedgerPart):
         return self._by_integration(query, code=ReasonCode.COUNTING)
 
     def over_by_revision(self, now: datetime) -> dict[str, set[Key]]:
-        """List the grants whose time, as a revision moved it, is over, and that no pass has come to since."""
+        """List the grants whose time, as a revision moved it, is over, and that no pass has come to since.
+
+        The guard may hold what was to be made or updated of them.
+        """
         query = (
             "SELECT integration, hire, access FROM grants WHERE expire_at <= :now AND ends_moved IS TRUE"
-            " AND guarded IS FALSE AND keep IS FALSE AND phase <> :revoked"
+            " AND NOT (guarded IS TRUE AND (lost OR orphaned_at IS NOT NULL)) AND keep IS FALSE AND phase <> :revoked"
         )
         return self._by_integration(query, now=now, revoked=Phase.REVOKED)
 

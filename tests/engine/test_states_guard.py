@@ -819,6 +819,22 @@ def test_a_time_that_a_revision_set_counts_over_all_parts_once_it_is_over(twenty
     assert len(accounts.calls("DELETE")) == 6
 
 
+def test_a_time_that_a_revision_set_counts_over_all_parts_where_updates_were_held_before(few, accounts, repo):
+    manifest = accounts.manifest(revoke=True)
+    manifest["exists"]["where"] = title = {"title": "{{position}}"}
+    manifest["update"] = [{"url": manifest["exists"]["url"], "method": "PATCH", "data": title}]
+    repo.manifest("tool", manifest)
+    for number in range(6):
+        repo.hire(f"h{number:02}", {"integration": "tool", "until": "2026-12-01T10:00Z"}, position="Lead")
+    repo.commit()
+    assert "max_new is 5" in row(few.reconcile(), "h00", "tool").reason
+    few.clock.turn(hours=1)
+    for number in range(6):
+        few.reconcile(grants=[(f"h{number:02}", "tool")])
+    assert accounts.calls("DELETE") == []
+    assert "30.00 % is over 25 % (6/20)" in row(few.reconcile(), "h00", "tool").reason
+
+
 def test_of_those_whose_time_is_over_only_accounts_that_are_there_count(twenty, accounts, repo):
     for number in range(6):
         repo.hire(f"h{number:02}", {"integration": "tool", "until": "2026-12-01T10:00Z"})
