@@ -206,6 +206,27 @@ def test_none_of_many_new_ones_is_made_before_all_were_checked(
     asyncio.run(run())
 
 
+def test_none_of_many_new_ones_that_need_what_is_there_is_made_before_all_were_checked(
+    repo: Repo, busy: Busy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(repo, busy, monkeypatch, max_new=3)
+    monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", 2)
+    exists = {"url": f"{busy.url}/users/2-{{{{email}}}}", "expected": "2-{{email}}"}
+    execute = [{"url": f"{busy.url}/users", "data": {"email": "2-{{email}}"}}]
+    repo.manifest("more", {"exists": {**exists, "fail_when_4xx_response_code": False}, "execute": execute})
+    for stem in GONE:
+        repo.hire(stem, "tool", {"integration": "more", "needs": ["tool"]})
+    repo.commit()
+    busy.answers = frozenset({*STEMS, *(f"2-{stem}" for stem in GONE[:2])})
+
+    async def run() -> None:
+        async with running(repo) as now:
+            await until(lambda: {*GONE[:2]} <= held(now).keys())
+
+    asyncio.run(run())
+    assert sent(busy, "POST") == []
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_none_of_many_is_updated_before_all_were_checked(
     repo: Repo, busy: Busy, monkeypatch: pytest.MonkeyPatch, *, again: bool

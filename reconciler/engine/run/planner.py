@@ -259,8 +259,9 @@ class Planner:
         off = is_off(found.verdict)
         if decision.status.granted or (decision.status is Status.DIFFERS and not off):
             return None  # what differs is there
-        provides = decision.action.provides or (self._inputs.checker.blind and decision.pending)
-        if provides and self._covers(found.grant):
+        if self._inputs.checker.blind and decision.status is Status.UNKNOWN:
+            return None  # it may be there, or be made before
+        if decision.action.provides and self._covers(found.grant):
             return None
         return f"needs {need}, which is {decision.status}: {decision.reason}"
 
