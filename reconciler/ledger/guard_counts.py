@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from reconciler.ledger.reading import LedgerPart, Reading, in_batches
-from reconciler.model.grant import APART, Key, Phase
+from reconciler.model.grant import APART, Key, Phase, Record
 from reconciler.model.status import ReasonCode, Status
 
 __all__ = ["RESYNC", "RESYNC_BEFORE", "GuardCounts", "Held", "Since", "newest_attempt"]
@@ -64,6 +64,13 @@ class Held(NamedTuple):
     was_as_wanted: bool
     wants: Mapping[str, Any]
     differs: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, record: Record) -> Held:
+        """Return what shows it of a record."""
+        gone = record.lost or record.orphaned_at is not None
+        drifted = not gone and record.as_wanted_at is not None
+        return cls(record.integration, gone, drifted, record.wants, record.differs)
 
 
 class GuardCounts(LedgerPart):

@@ -819,7 +819,9 @@ def test_a_time_that_a_revision_set_counts_over_all_parts_once_it_is_over(twenty
     assert len(accounts.calls("DELETE")) == 6
 
 
-def test_a_time_that_a_revision_set_counts_over_all_parts_where_updates_were_held_before(few, accounts, repo):
+@pytest.mark.parametrize("ends", ["a time that was moved", "a later commit"])
+def test_what_is_taken_away_counts_over_all_parts_where_updates_were_held_before(few, accounts, repo, ends):
+    repo.settings(gnupg_home=repo.gnupg.path, max_new=5, prune="revoke")
     manifest = accounts.manifest(revoke=True)
     manifest["exists"]["where"] = title = {"title": "{{position}}"}
     manifest["update"] = [{"url": manifest["exists"]["url"], "method": "PATCH", "data": title}]
@@ -828,7 +830,10 @@ def test_a_time_that_a_revision_set_counts_over_all_parts_where_updates_were_hel
         repo.hire(f"h{number:02}", {"integration": "tool", "until": "2026-12-01T10:00Z"}, position="Lead")
     repo.commit()
     assert "max_new is 5" in row(few.reconcile(), "h00", "tool").reason
-    few.clock.turn(hours=1)
+    if ends == "a later commit":
+        leave(repo, *range(6))
+    else:
+        few.clock.turn(hours=1)
     for number in range(6):
         few.reconcile(grants=[(f"h{number:02}", "tool")])
     assert accounts.calls("DELETE") == []

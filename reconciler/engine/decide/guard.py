@@ -234,7 +234,7 @@ class Changes:
         leaving = self.counted.leaving
         keys = {name: leaving[name] - self._seen for name in self._met & leaving.keys()}
         rows = self.counted.standing(ledger, keys).items()
-        there = {key for key, record in rows if not (record.guarded or record.revoking)}
+        there = {key for key, each in rows if not (each.revoking or (each.guarded and _would_take(Held.of(each))))}
         found = {name: theirs & there for name, theirs in keys.items()}
         taken = self._taken.counts(ledger, self._over, self._renamed)
         over = ledger.guard.over_by_revision(self._now) if taken else {}
