@@ -84,6 +84,11 @@ def as_text(value: Any) -> Any:
 Text = Annotated[str, BeforeValidator(as_text)]
 
 
+def one_or_more(value: Any) -> Any:
+    """Return one value as a list of it; a list unchanged."""
+    return value if isinstance(value, list) else [value]
+
+
 def number(value: Any) -> Any:
     """Read digits as a number, and refuse `true` and `false`, which pydantic takes for 1 and 0."""
     if isinstance(value, bool):

@@ -27,6 +27,7 @@ from reconciler.model.base import (
     Restricting,
     Text,
     as_text,
+    one_or_more,
     spelled,
 )
 from reconciler.model.condition import ConditionMap
@@ -181,17 +182,13 @@ ALLOWED = ("integration", "values", "at", "for", "until")
 """What a request's access has; `for` or `until` is required."""
 
 
-def _one_or_more(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
-
-
 class Requestable(Model):
     """What may be asked for of one integration, by whom, for how long."""
 
     integration: Identifier
     who: Annotated[ConditionMap | None, Restricting] = None
     values: Annotated[
-        dict[Text, Annotated[list[Text], BeforeValidator(_one_or_more), Field(min_length=1), Restricting]], Restricting
+        dict[Text, Annotated[list[Text], BeforeValidator(one_or_more), Field(min_length=1), Restricting]], Restricting
     ] = Field(default_factory=dict)
     longest: Annotated[Lasting | None, Restricting] = None
     approvers: list[Text] = Field(default_factory=list)
@@ -271,4 +268,4 @@ def _texts(value: Any) -> list[str]:
     """Return a value of a form as texts, a choice by its name."""
     if value is None:
         return []
-    return [each.name if isinstance(each, NamedChoice) else str(as_text(each)) for each in _one_or_more(value)]
+    return [each.name if isinstance(each, NamedChoice) else str(as_text(each)) for each in one_or_more(value)]

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from reconciler.model.base import EMAIL, Duration, Identifier, Model, Text
+from reconciler.model.base import EMAIL, Duration, Identifier, Model, Text, one_or_more
 from reconciler.model.form import FormField
 from reconciler.model.request import (
     PAGE_TOKEN,
@@ -70,8 +70,10 @@ def _placeholder(value: str) -> str:
     return value.strip()
 
 
-SecretPlaceholder = Annotated[Text, AfterValidator(_placeholder)]
-"""A placeholder of one value of the initial data, and nothing else."""
+SecretPlaceholders = Annotated[
+    list[Annotated[Text, AfterValidator(_placeholder)]], BeforeValidator(one_or_more), Field(min_length=1, max_length=2)
+]
+"""A placeholder of one value of the initial data, and nothing else; two of them while one is changed."""
 
 
 class Signature(Model):
@@ -81,7 +83,7 @@ class Signature(Model):
     header: NonEmpty | None = None
     prefix: Text = ""
     encoding: Literal["hex", "base64"] = "hex"
-    secret: SecretPlaceholder
+    secret: SecretPlaceholders
 
     @model_validator(mode="after")
     def _names_a_header(self) -> Self:
@@ -94,7 +96,7 @@ class Token(Model):
     """A header that holds the secret itself."""
 
     header: NonEmpty
-    value: SecretPlaceholder
+    value: SecretPlaceholders
 
 
 class Events(Model):
@@ -111,11 +113,10 @@ class Events(Model):
         return self
 
     @property
-    def secret(self) -> str:
-        """Return the id of the initial data that the sender knows."""
-        placed = self.signature.secret if self.signature is not None else self.token.value if self.token else ""
-        found = PLACEHOLDER.fullmatch(placed)
-        return found[1] if found is not None else ""
+    def secrets(self) -> list[str]:
+        """Return the ids of the initial data of which the sender knows one."""
+        placed = self.signature.secret if self.signature is not None else self.token.value if self.token else []
+        return [found[1] for found in map(PLACEHOLDER.fullmatch, placed) if found is not None]
 
 
 class InitialDataField(Model):

@@ -191,9 +191,10 @@ class DaemonHooks:
         if loaded is None or loaded.model.events is None:
             return None
         events = loaded.model.events
-        secrets = _lines(self._view.secret(loaded.model.service or name, events.secret))
+        service = loaded.model.service or name
+        secrets = [line for each in events.secrets for line in _lines(self._view.secret(service, each))]
         if not secrets:
-            raise SecretsError(f"the initial data of {name} has no {events.secret}")
+            raise SecretsError(f"the initial data of {name} has no {' and no '.join(events.secrets)}")
         return Hook(  # something that happened at a service: of its body, only the account counts
             lambda headers, body: any(is_from_service(events, headers, body, each, time.time()) for each in secrets),
             lambda body: loop.call_soon_threadsafe(daemon.told, name, account_in(body, events.account)),

@@ -72,6 +72,19 @@ def test_an_account_that_is_gone_at_the_service_is_healed_at_once(daemon: Daemon
     assert len(checks(accounts, "bob")) == 1
 
 
+def test_two_secrets_may_be_named_while_one_is_changed(repo: Repo, accounts: AccountService) -> None:
+    named = ["{{HOOK_SECRET}}", "{{NEXT_SECRET}}"]
+    signature = {"header": "X-Signature", "prefix": "sha256=", "secret": named}
+    repo.initial_data("tool", {"HOOK_SECRET": SECRET, "NEXT_SECRET": "the one after"})
+    repo.manifest("tool", {**accounts.manifest(), "events": {**EVENTS, "signature": signature}})
+    repo.commit()
+    assert call_cli(repo, "validate").code == 0
+    assert call_cli(repo, "initial-data", "check", "tool").code == 0
+    with Daemon(repo) as running:
+        assert tell(running, "ada@example.com") == tell(running, "ada@example.com", secret="the one after") == 204
+        assert tell(running, "ada@example.com", secret="the one before") == 401
+
+
 def test_an_account_of_somebody_who_left_is_checked_at_once(
     repo: Repo, daemon: Daemon, accounts: AccountService
 ) -> None:

@@ -383,9 +383,10 @@ def all_needed_data(files: Files) -> dict[str, NeededData]:
         found[service] = NeededData(service, before.fields + new, before.required | {field.id for field in asked})
     for name, loaded in files.manifests.items():
         service, events = loaded.model.service or name, loaded.model.events
-        if events is not None and events.secret not in found[service].ids:  # nothing is blocked for it
-            hook = InitialDataField(id=events.secret, description="signs the events of the service")
-            found[service] = replace(found[service], fields=(*found[service].fields, hook))
+        for secret in [] if events is None else events.secrets:
+            if secret not in found[service].ids:  # nothing is blocked for it
+                hook = InitialDataField(id=secret, description="signs the events of the service")
+                found[service] = replace(found[service], fields=(*found[service].fields, hook))
     found[OWN] = _own(files.settings)
     return found
 

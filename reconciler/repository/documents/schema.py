@@ -248,7 +248,7 @@ _BEFORE: dict[str, _Rule] = {
     "_or_empty": _either({"type": "null"}),
     "_many": _or_one,
     "_upper": _any_case,
-    "_one_or_more": _or_one,
+    "one_or_more": _or_one,
     "_headers": _either(
         {
             "type": "array",
