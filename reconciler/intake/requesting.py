@@ -270,7 +270,7 @@ class Asking:
         if opens:
             self._forge()
         now = self.context.clock.now()
-        name, address = asked.asker or self._user()
+        address = self._own_address() if asked.asker is None else asked.asker[1]
         hire = asked.hire or self.files.hires.index.owner(address)
         if hire is None:
             whose = f"no hire has the address {address or 'that git has for you'}: give one with --hire"
@@ -317,9 +317,9 @@ class Asking:
         # Of one paragraph behind a name of its own: no words of a reason are read as who approved.
         message = f"Ask for {asked.integration} for {hire}\n\nReason: {_on_one_line(asked.reason)}\n"
         files = {f"{FOLDER}/{stem}.yaml": content}
-        author = (name, address) if asked.asker is not None else None
-        commit_to_branch(self.context.checkout, self.tree.revision, f"{PREFIX}{stem}", files, message, author=author)
-        return Request(stem, request, State.WAITS, None, f"{PREFIX}{stem}")
+        branch = f"{PREFIX}{stem}"
+        commit_to_branch(self.context.checkout, self.tree.revision, branch, files, message, author=asked.asker)
+        return Request(stem, request, State.WAITS, None, branch)
 
     def _names_since(self, since: datetime) -> set[str]:
         """Return the stems of the files that the newest commit has, read or not, and that were there since a time.
@@ -336,12 +336,12 @@ class Asking:
             )
         return found
 
-    def _user(self) -> tuple[str, str]:
+    def _own_address(self) -> str:
+        """Return git's `user.email`, which may stand without a `user.name`; empty where it is not set."""
         try:
-            found = self._repository.default_signature
+            return (self._repository.config["user.email"] or "").strip()
         except (KeyError, ValueError, pygit2.GitError):
-            return "", ""
-        return found.name, found.email
+            return ""
 
     def opened(self, request: Request, text: Callable[[str, str], str]) -> tuple[PullRequest, list[str]]:
         """Push a request's branch, open its pull request and ask for reviews, but for what was done; warnings, too.

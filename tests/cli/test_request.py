@@ -72,6 +72,15 @@ def test_request_is_one_file_on_a_branch_and_the_same_again_is_that_one(company:
     assert call(company, "request", "list").out.count(" waits ") == 2
 
 
+def test_gits_address_says_for_whom_without_a_name(company: Repo, call: Call) -> None:
+    company.git("config", "user.name", "")
+    company.git("config", "user.email", "ada@example.com")
+    asked = [each for each in ASK if each not in ("--hire", "ada")]
+    made = call(company, *asked, "--output", "json")
+    assert made.code == 0, made.err
+    assert (made.json["hire"], made.json["requested_by"]) == ("ada", "ada@example.com")
+
+
 def test_merged_request_waits_no_more_once_it_is_tidied(company: Repo, call: Call) -> None:
     def waiting() -> list[str]:
         found = call(company, "request", "list", "--output", "json").json
