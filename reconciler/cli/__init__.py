@@ -203,21 +203,15 @@ def run(arguments: Sequence[str]) -> int:
         error.show(text)
         note(text.getvalue().removesuffix("\n"), "error")
         return WRONG_USAGE
-    except UsageError as error:
-        note(f"error: {shown(error)}", "error")
-        return WRONG_USAGE
     except ReconcilerError as error:
         note(f"error: {shown(error)}", "error")
-        return 1
-    except BrokenPipeError:
-        # The reader of the output is gone, so there is nowhere to report it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return WRONG_USAGE if isinstance(error, UsageError) else 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-            raise
-        # Most likely stdout is full: replace it, because flushing the rest at exit would fail again.
-        note(f"error: {os.strerror(error.errno)}: what was to be written is not complete", "error")
+        if not isinstance(error, BrokenPipeError):  # else its reader is gone, and there is nowhere to report it
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+                raise
+            note(f"error: {os.strerror(error.errno)}: what was to be written is not complete", "error")
+        # Most likely it is stdout: replace it, because flushing the rest at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code if isinstance(code, int) else 0

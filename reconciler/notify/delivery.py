@@ -278,8 +278,8 @@ class Notifications(Frozen):
             event, code = EventType.NOTIFICATION_FAILED, ReasonCode.IN_DOUBT
             detail += ": in doubt: the program ended while it was being sent; it is not sent again"
         else:
-            blob = vault.sealed(name, [{**notice, "sending": True}, *rest])
-            await ledger.run(partial(_put, name=name, value=blob))
+            sending = blob = vault.sealed(name, [{**notice, "sending": True}, *rest])
+            await ledger.run(lambda writer: writer.sealed.put(name, sending, Failpoint.NOTICE))
             try:
                 if notice["type"] == "email":
                     await self.messenger.email(notice["to"], notice["subject"], notice["message"])
@@ -300,10 +300,6 @@ def _with_notices(ledger: LedgerWriter, mine: Collection[Key], under_way: Collec
     keys = (Key(*name.removeprefix(NOTICE).split("/", 1)) for name in names)
     records = [ledger.grants.record(key) for key in keys if key in mine]
     return [record for record in records if record is not None and not record.phase.unsettled]
-
-
-def _put(ledger: LedgerWriter, name: str, value: bytes) -> None:
-    ledger.sealed.put(name, value, Failpoint.NOTICE)
 
 
 def _settle(ledger: LedgerWriter, line: Event, name: str, sent: bytes, left: bytes | None) -> None:

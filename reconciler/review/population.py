@@ -146,13 +146,8 @@ async def population(
         known = await state.ledger.run(lambda ledger: ledger.given.of())
         given = known | await who_gave(context.checkout, desired, state.ledger, desired.hires)
         found = await state.ledger.run(lambda ledger: _populations(answered, desired, ledger, given, at))
-    if split:
-        return answered, {
-            (name, manager): part
-            for name, data in found.items()
-            for manager, part in _by_manager(data, desired).items()
-        }
-    return answered, {(name, None): data for name, data in found.items()}
+    parts = {name: _by_manager(data, desired) if split else {None: data} for name, data in found.items()}
+    return answered, {(name, manager): part for name, of in parts.items() for manager, part in of.items()}
 
 
 async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Report | None:
@@ -226,7 +221,7 @@ def _populations(
     return found
 
 
-def _by_manager(population: Mapping[str, Any], desired: Desired) -> dict[str, dict[str, Any]]:
+def _by_manager(population: Mapping[str, Any], desired: Desired) -> dict[str | None, dict[str, Any]]:
     """Split an integration's review by whose people its lines are about, each with what is true of the whole.
 
     What is of nobody who has a manager with a file is `NOBODY`'s, and so is a review without lines.

@@ -80,6 +80,7 @@ class Desk:
             raise ReconcilerError(
                 "the desk needs `pages.trusted_header` in config/reconciler.yaml: a proxy signs people in"
             )
+        names = frozenset() if self._public is None else frozenset({self._public.host.strip("[]")})
         routes = [
             Route("/", self._show),
             Route("/ask", self._asked, methods=["POST"]),
@@ -88,7 +89,7 @@ class Desk:
         ]
         return Starlette(
             routes=routes,
-            middleware=[Middleware(SafeHeaders), Middleware(KnownHosts, names=self._names)],
+            middleware=[Middleware(SafeHeaders), Middleware(KnownHosts, names=lambda: names)],
             exception_handlers={ReconcilerError: self._refused},
         )
 
@@ -153,10 +154,6 @@ class Desk:
         host = request.headers.get("host", "")
         here = (parse(f"{scheme}://{host}") for scheme in HTTP)
         return any(each is not None and origin.origin == each.origin for each in here)
-
-    def _names(self) -> frozenset[str]:
-        """Return the host names that it answers to, beside loopback's."""
-        return frozenset() if self._public is None else frozenset({self._public.host.strip("[]")})
 
     def _person(self, request: Request, asking: Asking) -> Loaded[Hire] | None:
         """Return the hire who is signed in."""

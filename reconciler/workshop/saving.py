@@ -12,7 +12,6 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.request import Exists, Listing, More, Paging, Pending
 from reconciler.model.scope import steps, walk
 from reconciler.model.status import Status
-from reconciler.model.value import Frozen, Unshown
 from reconciler.requests.match import contains
 from reconciler.requests.record import find
 from reconciler.requests.template import written
@@ -59,39 +58,35 @@ async def saved_cases(name: str, sources: ManifestSource, subject: Subject, trie
         ways.append(("by the listing", {"list": True}, [*listed, *alone]))
     if manifest.revoke and tried.planned.decision.status in HAS_ACCOUNT:
         ways.append(("who left", {"orphan": True}, alone))
-    replay = _Replay(name, sources, tried, _replacements(subject, tried))
+    names = _replacements(subject, tried)
     made = []
     for what, flags, places in ways:
         expect = Status.ORPHANED if "orphan" in flags else tried.planned.decision.status
         case = Case.model_validate({"name": f"{expect}: {what}", "expect": expect, **whose, **flags})
-        result = await replay.of(case, places)
+        result = await _replayed(case, places, name=name, sources=sources, tried=tried, names=names)
         if not flags or all(each.answer is not None for each in result.exchanges):
             made.append(result)
     return made
 
 
-class _Replay(Frozen):
-    """What a case is made with: the manifest, what the service answered, and what stands for what."""
+async def _replayed(
+    case: Case, places: Iterable[int], *, name: str, sources: ManifestSource, tried: Tried, names: Mapping[str, str]
+) -> CaseResult:
+    """Give a case the answers at these places, as many as it asks for, and what would be sent then.
 
-    name: str
-    sources: Unshown[ManifestSource]
-    tried: Unshown[Tried]
-    names: Unshown[Mapping[str, str]]
-
-    async def of(self, case: Case, places: Iterable[int]) -> CaseResult:
-        """Give a case the answers at these places, as many as it asks for, and what would be sent then."""
-        answers: list[CannedAnswer] = []
-        result = await run_case(self.name, self.sources, case)
-        for place in places:
-            waiting = next((each.request for each in result.exchanges if each.answer is None), None)
-            exchange = self.tried.exchanges[place]
-            if waiting is None or exchange.answer is None:
-                break
-            body = _body(self.tried, exchange, place, self.names)
-            answers.append(_answer(waiting, exchange.answer, body, self.names))
-            result = await run_case(self.name, self.sources, case.model_copy(update={"answers": answers}))
-        sends = [_sent(each) for each in result.sends]
-        return await run_case(self.name, self.sources, case.model_copy(update={"sends": sends, "answers": answers}))
+    `names` says what stands for what.
+    """
+    answers: list[CannedAnswer] = []
+    result = await run_case(name, sources, case)
+    for place in places:
+        waiting = next((each.request for each in result.exchanges if each.answer is None), None)
+        exchange = tried.exchanges[place]
+        if waiting is None or exchange.answer is None:
+            break
+        answers.append(_answer(waiting, exchange.answer, _body(tried, exchange, place, names), names))
+        result = await run_case(name, sources, case.model_copy(update={"answers": answers}))
+    sends = [_sent(each) for each in result.sends]
+    return await run_case(name, sources, case.model_copy(update={"sends": sends, "answers": answers}))
 
 
 def _sent(request: Mapping[str, Any]) -> SentRequest:

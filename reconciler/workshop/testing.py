@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
 
-from reconciler.engine.decide.planned import Check, PlannedGrant
+from reconciler.engine.decide.planned import Check
 from reconciler.engine.observe.integrations import Integration
 from reconciler.model.case import Case, SentRequest
 from reconciler.model.errors import Blocked, RepositoryError
@@ -61,8 +61,9 @@ def parts_asked(integration: Integration, scope: Scope, exchanges: Iterable[Exch
     found: list[CheckPart] = []
     for exchange in exchanges:
         wire, before = exchange.request, found[-1] if found else CheckPart.OTHER
-        exact = [part for part, first in firsts.items() if _same(first, wire)]
-        alike = [part for part, first in firsts.items() if first.method == wire.method and _path(first) == _path(wire)]
+        same = [(part, first) for part, first in firsts.items() if first.method == wire.method]
+        exact = [part for part, first in same if same_url(first.url, wire.url) and first.content == wire.content]
+        alike = [part for part, first in same if first.url.partition("?")[0] == wire.url.partition("?")[0]]
         if exact:
             found.append(exact[0])
         elif before in paged and (before in alike or not alike):
@@ -84,14 +85,6 @@ def _first_requests(integration: Integration, scope: Scope) -> Iterator[tuple[Ch
                 yield part, render(call, scope, manifest)
             elif call is not None:
                 yield part, first_page(call, scope, manifest)
-
-
-def _same(one: RenderedRequest, other: RenderedRequest) -> bool:
-    return one.method == other.method and same_url(one.url, other.url) and one.content == other.content
-
-
-def _path(wire: RenderedRequest) -> str:
-    return wire.url.partition("?")[0]
 
 
 class CaseResult(Frozen):
@@ -125,8 +118,10 @@ async def run_case(name: str, sources: ManifestSource, case: Case, reader: Reade
         what = "the hire of this case cannot be read: see `hire` and `values`"
         return CaseResult(case, None, what, (what,))
     exchanges = tuple(stage.client.exchanges)
-    sends = planned_requests(planned)
     decision, prepared = planned.decision, planned.prepared
+    sends: tuple[Mapping[str, Any], ...] = ()
+    if prepared is not None and decision.action.acts:
+        sends = prepared.shown(planned.kind, planned.seen)[decision.resume :]
     scope = Scope(()) if prepared is None else prepared.scope
     parts = parts_asked(stage.integration, scope, exchanges)
     asked = zip(parts, exchanges, strict=True)
@@ -142,13 +137,6 @@ async def run_case(name: str, sources: ManifestSource, case: Case, reader: Reade
         parts=parts,
         rules={} if prepared is None else rules_of(stage.integration, prepared.check, scope, asked),
     )
-
-
-def planned_requests(planned: PlannedGrant) -> tuple[Mapping[str, Any], ...]:
-    """Return the requests that a plan would send, with what the check stored put in."""
-    if planned.prepared is None or not planned.decision.action.acts:
-        return ()
-    return planned.prepared.shown(planned.kind, planned.seen)[planned.decision.resume :]
 
 
 def _differences(case: Case, status: Status, reason: str, sends: tuple[Mapping[str, Any], ...]) -> Iterator[str]:

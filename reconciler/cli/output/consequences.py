@@ -125,7 +125,10 @@ def fields(change: Change, quote: Quote) -> str:
     """Write the fields that differ and what follows, or all fields of a grant that is added or removed."""
     if change.kind is ChangeKind.CHANGED:
         steps = ", ".join(_step(name, pair, quote) for name, pair in change.fields.items())
-        return f"{steps} ({_applied(change.applied, change.former)})" if change.applied is not None else steps
+        if change.applied is None:
+            return steps
+        becomes = "" if change.former is None else f" {_leaving(change.former)}"
+        return f"{steps} ({_APPLIED[change.applied]}{becomes})"
     side = 1 if change.kind is ChangeKind.ADDED else 0
     shown = {name: pair[side] for name, pair in change.fields.items() if name not in _SAID_BY_DATES}
     return ", ".join(f"{quote(_called(name))} {quote(_text(value))}" for name, value in shown.items())
@@ -140,10 +143,6 @@ _SAID_BY_DATES = ("at", "until", "for", "end")
 
 def _called(name: str) -> str:
     return name.removeprefix("values.")
-
-
-def _applied(applied: Applied, former: Leaving | None) -> str:
-    return _APPLIED[applied] if former is None else f"{_APPLIED[applied]} {_leaving(former)}"
 
 
 def privilege(change: Change, quote: Quote) -> str:
