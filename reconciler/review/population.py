@@ -41,7 +41,8 @@ from reconciler.repository.files import Files
 from reconciler.repository.git.trees import Tree
 from reconciler.requests.record import last_used
 from reconciler.review.owners import owners_of
-from reconciler.review.unmanaged import AccountKind, ComparedListing, UnknownAccount, compare, people_of
+from reconciler.review.similarity import PeopleIndex
+from reconciler.review.unmanaged import AccountKind, ComparedListing, UnknownAccount, compare
 
 __all__ = ["ServiceAnswer", "compared", "known_integration", "population"]
 
@@ -72,7 +73,7 @@ async def compared(
     settings = files.settings
     trusted = Desired(files, context.today(settings))
     desired = beside or trusted
-    people = people_of(desired)
+    people = PeopleIndex(desired)
     listings = Listings(context.clock.now(), whole=True)
     found = []
     with reading(context, settings, tree) as opened:

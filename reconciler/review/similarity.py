@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
+from reconciler.repository.desired import Desired
+
 __all__ = ["PeopleIndex"]
 
 _MIN_LETTERS = 5
@@ -18,14 +20,15 @@ _PARTS = re.compile(r"[\W_]+")
 class PeopleIndex:
     """Hires, by addresses and names that an account may have."""
 
-    def __init__(self, people: Iterable[tuple[str, str, str]]) -> None:
-        """Index people, each given as id, address and full name."""
+    def __init__(self, desired: Desired) -> None:
+        """Index everybody whose file can be read."""
         self._by_address: dict[str, str] = {}
         self._by_name: dict[str, str] = {}
         self._nearly: dict[str, str] = {}
-        for hire, email, name in people:
+        for hire, loaded in desired.hires.items():
+            email = loaded.model.email
             self._by_address.setdefault(email.lower(), hire)
-            for key in {_key(_local(email)), _key(name)} - {""}:
+            for key in {_key(_local(email)), _key(loaded.model.full_name)} - {""}:
                 self._by_name.setdefault(key, hire)
                 for slip in _slips(key):
                     self._nearly.setdefault(slip, hire)

@@ -36,7 +36,6 @@ __all__ = [
     "UnknownAccounts",
     "account_digest",
     "compare",
-    "people_of",
 ]
 
 
@@ -248,9 +247,3 @@ def _with_details(
     listing = ", ".join(f"{name}={value}" for name, value in where.items())
     reason = f"{found.reason} ({listing})" if where else found.reason
     return replace(found, reason=reason, near=near, first_seen=first_seen, values=where)
-
-
-def people_of(desired: Desired) -> PeopleIndex:
-    """Index everybody whose file can be read."""
-    hires = ((hire, loaded.model) for hire, loaded in desired.hires.items())
-    return PeopleIndex((hire, model.email, model.full_name) for hire, model in hires)

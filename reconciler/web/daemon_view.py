@@ -24,7 +24,7 @@ from reconciler.model.errors import Problem, SecretsError
 from reconciler.model.form import FormField
 from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Hire
-from reconciler.model.last_pass import LAST
+from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.manifest import Manifest
 from reconciler.model.secret import Secret
 from reconciler.model.settings import OWN, Settings
@@ -34,6 +34,8 @@ from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import WORKTREE, Tree
 from reconciler.review.reviews import ReviewProgress, Reviews
 from reconciler.review.unmanaged import ComparedListing
+from reconciler.web.guard import host_of
+from reconciler.web.metrics import Noted
 
 __all__ = ["DaemonView", "GitView", "Live"]
 
@@ -117,6 +119,24 @@ class DaemonView:
     def redact(self, text: str) -> str:
         """Redact every secret that the daemon knows."""
         return self._context.redactor.redact(text)
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether the daemon is ready, and if not, why."""
+        if (fault := self._daemon.runner.unreachable) is not None:
+            return False, fault
+        ready = self._runtime.health.ready
+        return ready, "ok" if ready else "the repository cannot be read yet"
+
+    def hosts(self) -> frozenset[str]:
+        """Return the host names that requests may have."""
+        public = self.settings.public.partition("://")[2]
+        return frozenset({host_of(self._initial.settings.listen), host_of(public)})
+
+    def noted(self) -> Noted:
+        """Read what metrics need of the ledger."""
+        with self.ledger() as ledger:
+            members = {each.name: len(each.services) for each in ledger.members() if each.daemon}
+            return Noted(ledger.grants.counts(), members, len(LastPass.read(ledger.notes.get(LAST)).problems))
 
     def now(self) -> Live:
         """Read what the daemon knows now."""

@@ -24,12 +24,10 @@ from reconciler.daemon.loop import Daemon
 from reconciler.engine.run.accepted import InForce
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, ReconcilerError
-from reconciler.model.last_pass import LAST, LastPass
-from reconciler.model.value import Frozen
 from reconciler.web import views
 from reconciler.web.daemon_view import DaemonView
 from reconciler.web.filters import BadFilter, NoSuchPage
-from reconciler.web.guard import Guard, Refusal, Visitor, body_of, host_of
+from reconciler.web.guard import Guard, Refusal, Visitor, body_of
 from reconciler.web.hooks import DaemonHooks, hook_route
 from reconciler.web.metrics import Metrics, Noted
 from reconciler.web.render import environment, static_route
@@ -172,68 +170,42 @@ PATIENCE_SECONDS = 20.0
 """How long the callback waits for a pass over its service to end."""
 
 
-class _Endpoints(Frozen):
-    """What `listen` answers beside the pages; the methods run in the daemon's loop, except `read`."""
-
-    running: Daemon
-    initial: InForce
-    view: DaemonView
-    counters: Metrics
-
-    def ready(self) -> tuple[bool, str]:
-        """Whether the daemon is ready, and if not, why."""
-        if (fault := self.running.runner.unreachable) is not None:
-            return False, fault
-        health = self.running.runtime.health
-        return health.ready, "ok" if health.ready else "the repository cannot be read yet"
-
-    def hosts(self) -> frozenset[str]:
-        public = self.running.runtime.active.settings.public.partition("://")[2]
-        return frozenset({host_of(self.initial.settings.listen), host_of(public)})
-
-    def read(self) -> Noted:
-        """Read what metrics need of the ledger, in a thread."""
-        with self.view.ledger() as ledger:
-            members = {each.name: len(each.services) for each in ledger.members() if each.daemon}
-            return Noted(ledger.grants.counts(), members, len(LastPass.read(ledger.notes.get(LAST)).problems))
-
-    async def metrics(self, noted: Noted) -> bytes:
-        runtime, unmanaged = self.running.runtime, self.running.survey.unknown
-        fetched_at = runtime.freshness.fetched_at
-        return self.counters.text(noted, runtime.health.overrun, fetched_at, unmanaged)
-
-    async def authorized(self, service: str, query: Mapping[str, str]) -> tuple[int, str]:
-        runtime = self.running.runtime
-        context, settings, tree = runtime.context, runtime.active.settings, runtime.active.tree or self.initial.tree
-        if not await is_awaited(runtime.state, service, query):  # a stranger's call must not lease a service
-            return await callback(context, settings, tree, runtime.state, service=service, query=query)
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS), self.running.runner.leased(service) as leased:
-                return await callback(context, settings, tree, leased, service=service, query=query)
-        except (TimeoutError, Stopped, LedgerError):
-            return 503, f"{service} is not connected: this cannot be done now. Open the link again in a minute."
+async def _authorized(running: Daemon, initial: InForce, service: str, query: Mapping[str, str]) -> tuple[int, str]:
+    """Answer the OAuth callback, in the daemon's loop."""
+    runtime = running.runtime
+    context, settings, tree = runtime.context, runtime.active.settings, runtime.active.tree or initial.tree
+    if not await is_awaited(runtime.state, service, query):  # a stranger's call must not lease a service
+        return await callback(context, settings, tree, runtime.state, service=service, query=query)
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS), running.runner.leased(service) as leased:
+            return await callback(context, settings, tree, leased, service=service, query=query)
+    except (TimeoutError, Stopped, LedgerError):
+        return 503, f"{service} is not connected: this cannot be done now. Open the link again in a minute."
 
 
 def pages_of(running: Daemon, metrics: Metrics, initial: InForce) -> Starlette:
     """Make what `listen` serves. `listen` itself, unlike other settings, is the one that the daemon started with."""
     view = DaemonView(running, initial)
-    endpoints = _Endpoints(running, initial, view=view, counters=metrics)
-    guard = Guard(initial.settings.listen, lambda: running.runtime.active.settings, view.token)
-    text = in_this_loop(endpoints.metrics)
+    guard = Guard(initial.settings.listen, lambda: view.settings, view.token)
+
+    async def text(noted: Noted) -> bytes:
+        runtime = running.runtime
+        return metrics.text(noted, runtime.health.overrun, runtime.freshness.fetched_at, running.survey.unknown)
+
+    written = in_this_loop(text)
 
     async def scraped() -> bytes:
-        return await text(await run_in_threadpool(endpoints.read))
+        return await written(await run_in_threadpool(view.noted))
 
-    pages = StatusPages(view, guard, running.runtime.context.redactor.redact)
     return app(
         healthy=running.healthy,
-        ready=endpoints.ready,
+        ready=view.ready,
         metrics=scraped,
         guard=guard,
-        hosts=endpoints.hosts,
+        hosts=view.hosts,
         more=[
-            callback_route(in_this_loop(endpoints.authorized)),
+            callback_route(in_this_loop(partial(_authorized, running, initial))),
             hook_route(DaemonHooks(running, view), metrics.count_hook),
-            *pages.routes(),
+            *StatusPages(view, guard, view.redact).routes(),
         ],
     )
