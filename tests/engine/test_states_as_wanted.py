@@ -552,6 +552,26 @@ def test_an_update_that_is_half_done_outranks_an_account_that_is_as_wanted(team,
     assert len(roles.changes) == 1
 
 
+def test_an_update_that_is_half_done_is_made_again_where_git_goes_back(team, accounts, roles, repo):
+    """It is finished, and the account stayed an owner, "updated; the check does not see it yet"."""
+    manifest = with_role(accounts)
+    manifest["update"].append({"url": f"{accounts.url}/told", "method": "POST"})
+    accounts.route("POST", "/told", {"ok": True})
+    repo.manifest("tool", manifest)
+    repo.commit()
+    team.reconcile()
+    accounts.fail_next(1, 500, prefix="/told")
+    repo.hire("ada", wanting("owner"))
+    repo.commit()
+    assert row(team.reconcile(), "ada", "tool").status is Status.RETRYING
+    repo.hire("ada", wanting("member"))
+    repo.commit()
+    found = row(team.reconcile(), "ada", "tool")
+    assert (found.status, found.reason) == (Status.DIFFERS, "role: owner, git wants member")
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert [change["role"] for change in roles.changes] == ["owner", "member"]
+
+
 @pytest.mark.parametrize("anew", ["run by hand", "its requests change"])
 def test_an_update_that_is_half_done_and_begins_anew_in_vain_is_made_again(team, accounts, roles, repo, anew):
     """The account is as `where` wants it; what is left of the update was never sent."""

@@ -96,8 +96,8 @@ class Executor:
         run = OpenRun(kind=job.kind, digest=integration.digest(job.prepared), by_hand=by_hand)
         if resume:
             run = replace(run, id=before.id, steps=before.steps)
-        snapshot, wants = job.values(integration.names.asked_with), job.prepared.wants
-        record = attempts.begun(job.acted_on(now), run, number, snapshot=snapshot, wants=wants)
+        snapshot = job.values(integration.names.asked_with)
+        record = attempts.begun(job.acted_on(now), run, number, snapshot=snapshot, wants=job.wants)
         opened = Attempt.of(record, number, total, now)
         begins = f", from request {resume + 1} of {total}" if resume < total else ", with nothing left to send"
         detail = f"attempt {number}{begins if resume else ''}"

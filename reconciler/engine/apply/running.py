@@ -99,6 +99,11 @@ class AttemptRequest(Frozen, kw_only=True):
         return {**self.prepared.snapshot, **sent}
 
     @property
+    def wants(self) -> Mapping[str, Any]:
+        """Return what `where` asked for when the first of the requests was sent: what is done was made by that."""
+        return self.record.wants if self.resume else self.prepared.wants
+
+    @property
     def continues(self) -> bool:
         """Whether it continues an unsettled chain of attempts of the same sort."""
         one, other = self.record.run.kind, self.kind
