@@ -337,6 +337,44 @@ def test_revocation_that_is_half_done_goes_on_under_a_lock(lockable, accounts, r
         assert ledger.history.verify_agreement()[1] is None
 
 
+@pytest.mark.parametrize("prune", ["revoke", "report"])
+def test_lock_that_deleted_half_is_gone_on_with_where_git_no_longer_wants_it(lockable, accounts, repo, prune):
+    """The account is gone when the lock ends; what the later requests of `revoke` take away was never taken."""
+    manifest = accounts.manifest(revoke=True) | {"revoke_deletes": True}
+    manifest["revoke"].append({"url": f"{accounts.url}/archive"})
+    accounts.route("POST", "/archive", {"ok": True})
+    repo.settings(gnupg_home=repo.gnupg.path, prune=prune)
+    repo.manifest("tool", manifest)
+    repo.commit()
+    accounts.fail_next(1, 500, prefix="/archive")
+    lockable.lock("ada", delete=True)
+    lockable.reconcile()
+    assert accounts.people == {}
+    repo.hire("ada")
+    repo.commit()
+    lockable.enqueue("unlock", "ada")
+    assert row(lockable.reconcile(), "ada", "tool").status is Status.RETRYING
+    lockable.clock.turn(hours=1)
+    for _ in range(2):
+        assert row(lockable.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert [len(accounts.calls(*call)) for call in (("DELETE",), ("POST", "/archive"))] == [1, 2]
+
+
+def test_lock_that_deleted_nothing_is_no_revocation_where_git_no_longer_wants_it(lockable, accounts, repo):
+    repo.manifest("tool", accounts.manifest(revoke=True) | {"revoke_deletes": True})
+    repo.commit()
+    accounts.fail_next(1, 500, method="DELETE")
+    lockable.lock("ada", delete=True)
+    lockable.reconcile()
+    repo.hire("ada")
+    repo.commit()
+    lockable.enqueue("unlock", "ada")
+    for _ in range(2):
+        assert row(lockable.reconcile(), "ada", "tool").status is Status.ORPHANED
+        lockable.clock.turn(hours=1)
+    assert "ada@example.com" in accounts.people
+
+
 def test_lock_without_effect_has_failed(lockable, accounts):
     accounts.route("PATCH", "/users/{email}", lambda _received, **_found: {"ok": True})
     lockable.lock("ada")

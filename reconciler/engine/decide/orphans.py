@@ -76,8 +76,8 @@ def decide_orphan(
     too, or taken for revoked where there is nothing to send. What is `expired` is, too, whatever the files and `prune`
     say.
     """
-    if record.run.kind.locks:  # nobody asks for that any more
-        record = replace(record, phase=Phase.CONFIRMED, open=None)
+    if record.run.kind.locks:
+        record = _locked_no_longer(record, facts)
     if record.phase is Phase.REVOKED:
         return Decision(Status.REVOKED, Action.NONE, record.reason)
     if facts.same_as is not None:
@@ -111,6 +111,18 @@ def decide_orphan(
             return _left(facts, protected)
     pending = prune and can.revokes and not unconfirmed and protected is None
     return replace(_unwanted(facts, asked=asked, prune=prune, expired=expired), pending=pending)
+
+
+def _locked_no_longer(record: Record, facts: Facts) -> Record:
+    """Return an orphan's record without its lock, which nobody asks for any more.
+
+    What the lock took away by the requests of a removal, and only half, is half revoked.
+    """
+    kind = Kind.WITHDRAW if record.run.kind.withdraws else Kind.REVOKE
+    gone = (isinstance(facts.verdict, Missing) and facts.invitation is None) or is_off(facts.verdict)
+    if gone and record.phase.unsettled and (kind.withdraws or not facts.can.locks):
+        return replace(record, open=replace(record.run, kind=kind))
+    return replace(record, phase=Phase.CONFIRMED, open=None)
 
 
 def _left(facts: Facts, why: str | None = None) -> Decision:
