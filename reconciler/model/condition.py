@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from reconciler.model.base import Identifier, Model, as_text
-from reconciler.model.hire import EXTRA, AccessEntry, Hire, HireRef, no_entries, unique
+from reconciler.model.hire import EXTRA, AccessList, Hire, HireRef, no_entries
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen
 
@@ -184,9 +184,4 @@ class Sequence(Model):
 
     assign: ConditionMap | None = None
     include: list[Identifier] = Field(default_factory=no_entries)
-    access: list[AccessEntry] = Field(default_factory=no_entries)
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> Self:
-        unique(self.access)
-        return self
+    access: AccessList = Field(default_factory=no_entries)

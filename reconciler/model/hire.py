@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from datetime import date, datetime, timedelta
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from reconciler.model.base import Day, Email, Identifier, Lasting, Misplaced, Model, Restricting, Text, day
 from reconciler.model.clock import first_moment, in_zone
@@ -18,7 +18,7 @@ __all__ = [
     "EXTRA",
     "TIME",
     "UNTIL",
-    "AccessEntry",
+    "AccessList",
     "At",
     "Entry",
     "Hire",
@@ -26,7 +26,6 @@ __all__ = [
     "NamedChoice",
     "moment",
     "no_entries",
-    "unique",
 ]
 
 _DAYS = r"(?:\s*([+-])\s*(\d{1,4})d)?"
@@ -190,16 +189,16 @@ def _plain_entry(integration: str) -> Entry:
     return Entry(integration=integration)
 
 
-AccessEntry = Annotated[Entry, BeforeValidator(_entry)]
-
-
-def unique(entries: list[Entry]) -> None:
-    """Raise Misplaced where two entries have one name."""
+def _unique(entries: list[Entry]) -> list[Entry]:
     seen: set[str] = set()
     for place, entry in enumerate(entries):
         if entry.access in seen:
-            raise Misplaced(("access", place), f"{entry.access!r} stands twice: give each a name of its own")
+            raise Misplaced((place,), f"{entry.access!r} stands twice: give each a name of its own")
         seen.add(entry.access)
+    return entries
+
+
+AccessList = Annotated[list[Annotated[Entry, BeforeValidator(_entry)]], AfterValidator(_unique)]
 
 
 def _or_empty(value: Any) -> Any:
@@ -228,13 +227,8 @@ class Hire(Model):
     extra: dict[Text, Any] = Field(default_factory=dict)
     source: Identifier | None = None
     sequences: list[Identifier] = Field(default_factory=no_entries)
-    access: list[AccessEntry] = Field(default_factory=no_entries)
+    access: AccessList = Field(default_factory=no_entries)
     without: Annotated[list[Identifier], Restricting] = Field(default_factory=no_entries)
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> Self:
-        unique(self.access)
-        return self
 
     @property
     def full_name(self) -> str:

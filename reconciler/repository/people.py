@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 
+from reconciler.model.text import some
+
 __all__ = ["approvers", "identity", "is_named", "skeleton", "suspicious"]
 
 _NOBODY = ("noreply", "no-reply")
@@ -119,7 +121,8 @@ def suspicious(address: str) -> str | None:
     if not odd:
         return None
     reads = "" if shown == labels else f"; its domain reads {_visible('.'.join(shown))}"
-    return f"it can be taken for another address: {_list(list(odd))}{reads}; write it anew, or see that it is meant"
+    named = some([*map(_named, odd)], _MOST)
+    return f"it can be taken for another address: {named}{reads}; write it anew, or see that it is meant"
 
 
 def _decoded(label: str) -> str:
@@ -149,11 +152,6 @@ def _odd(part: str) -> Iterator[str]:
 def _hidden(char: str) -> bool:
     """Whether a character leaves no mark of its own."""
     return unicodedata.category(char) in ("Cc", "Cf", "Me", "Co", "Cn") or char in _FILLERS
-
-
-def _list(odd: list[str]) -> str:
-    more = f" and {len(odd) - _MOST} more" if len(odd) > _MOST else ""
-    return ", ".join(map(_named, odd[:_MOST])) + more
 
 
 def _named(char: str) -> str:

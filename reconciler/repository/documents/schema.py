@@ -155,12 +155,6 @@ def _or_one(inner: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [inner, inner["items"]]}
 
 
-def _no_entry_twice(inner: dict[str, Any]) -> dict[str, Any]:
-    entries = inner["properties"]["access"] if "properties" in inner else inner
-    entries["uniqueItems"] = True
-    return inner
-
-
 def _says(**values: dict[str, Any]) -> dict[str, Any]:
     """Return what holds where these keys are there, with such values."""
     return {"required": list(values), "properties": values}
@@ -225,9 +219,9 @@ def _not_null(inner: JsonSchemaValue) -> JsonSchemaValue:
 
 
 _UNSAID = (
-    *("_moment", "_dated", "_no_fields", "_provisions_accounts", "_committed", "_requested"),
+    *("_moment", "_dated", "_provisions_accounts", "_committed", "_requested"),
     *("_has_a_reason", "_key", "_not_empty", "_host", "_a_second", "_a_day_at_most", "_pages_lead_on"),
-    *("_keeps_checkpoints_apart", "_fills_a_hire", "_ends_after_its_start", "_can_be_asked", "jsonable", "_address"),
+    *("_keeps_checkpoints_apart", "_fills_a_hire", "_can_be_asked", "jsonable", "_address"),
 )
 """The validators that check what a schema cannot say."""
 
@@ -246,7 +240,6 @@ _BEFORE: dict[str, _Rule] = {
     ),
     "_entry": _either({"type": "string", "minLength": 1, "description": "Short for {integration: NAME}."}),
     "_or_empty": _either({"type": "null"}),
-    "_many": _or_one,
     "_upper": _any_case,
     "one_or_more": _or_one,
     "_headers": _either(
@@ -292,7 +285,8 @@ _AFTER: dict[str, _Rule] = {
     "_forge_url": _with(pattern=r"^https?://"),
     "_project": _with(pattern=r"^[^/]+(/[^/]+)+$"),
     "_condition": _condition_schema,
-    "_names_are_unique": _no_entry_twice,
+    "_names_are_unique": _with(uniqueItems=True),
+    "_unique": _with(uniqueItems=True),
     "_zone": _with(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$"),
     "_one_line": _with(pattern=r"^[^\x00-\x1f\x7f]*$"),
     "_header": _with(pattern=r"^[A-Za-z0-9!#$%&'+*.^_`|~-]+$"),

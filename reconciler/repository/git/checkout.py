@@ -20,6 +20,7 @@ from pygit2.enums import FileStatus, RepositoryOpenFlag
 from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Reached, unwatched
 from reconciler.model.revision_status import REF
+from reconciler.model.text import some
 from reconciler.model.value import Frozen
 from reconciler.repository.git.extent import UNREADABLE, Extents
 from reconciler.repository.git.program import GitFailed, git
@@ -334,10 +335,7 @@ def ignored(checkout: Checkout, branch: str | None) -> list[str]:
 
 def edits_ignored(paths: Sequence[str]) -> str | None:
     """Say which uncommitted edits are not acted on; None if there are none."""
-    if not paths:
-        return None
-    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
-    return f"not committed, and so not acted on: {', '.join(paths[:5])}{more}"
+    return f"not committed, and so not acted on: {some(paths, 5)}" if paths else None
 
 
 def _ours(path: str) -> bool:
