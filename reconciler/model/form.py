@@ -74,9 +74,8 @@ class FormField(Paged):
 
     def gives_privilege(self, value: object) -> bool:
         """Whether a value of the field gives more than others have, as services may compare it."""
-        items = [item for item in self.items or () if item.privileged]
-        listed = {folded(str(as_text(each))) for each in (*self.privileged, *(item.id for item in items))}
-        names = listed | {folded(item.name) for item in items}
+        listed = {folded(each) for each in self._privileged_ids}
+        names = {folded(each) for each in self.privileged_texts}
         values = value if isinstance(value, list | tuple) else [value]
         named = (_name(each) for each in values)
         return any(
@@ -87,14 +86,16 @@ class FormField(Paged):
     @property
     def privileged_texts(self) -> frozenset[str]:
         """Return the ids and names of the values that give more than others have."""
-        items = [item for item in self.items or () if item.privileged]
-        ids = {str(as_text(item.id)) for item in items}
-        return frozenset({*map(str, self.privileged), *ids, *(item.name for item in items)})
+        return self._privileged_ids | {item.name for item in self.items or () if item.privileged}
+
+    @property
+    def _privileged_ids(self) -> frozenset[str]:
+        return frozenset({*self.privileged, *(str(as_text(it.id)) for it in self.items or () if it.privileged)})
 
     @property
     def is_role(self) -> bool:
         """Whether some of its values give more than others."""
-        return bool(self.privileged) or any(item.privileged for item in self.items or ())
+        return bool(self._privileged_ids)
 
     @property
     def fetched(self) -> bool:

@@ -372,18 +372,10 @@ def changed_hires(desired: Desired, before: Desired) -> set[str] | None:
     if paths is None or desired.today != before.today:
         return None
     hires = {*(desired.broken_hires.keys() ^ before.broken_hires.keys())}
-    for path in map(PurePosixPath, paths):
-        match path.parts:
-            case ("hires", *_):
-                hires.add(path.stem)
-            case ("manifests", *_) if not is_cases(path.name):
-                return None
-            case ("config", "requests", *_):
-                hires |= {*desired.requesting(path.stem), *before.requesting(path.stem)}
-            case ("config", folder, *_) if folder != "reviews":
-                return None
-            case _:
-                pass
+    for each in touched(paths, desired, before.hires.tree):
+        if each.hires is None:
+            return None
+        hires |= each.hires
     return hires | desired.hires.index.referrers(hires)
 
 

@@ -86,7 +86,7 @@ class Hires(Mapping[str, Loaded[Hire]]):
         self.index = index
         """All files, including broken ones."""
         self._broken = broken
-        self._tree = tree
+        self.tree = tree
         self._parsed = parsed
         self._renamed: dict[str, Mapping[str, str]] = {}
 
@@ -94,9 +94,9 @@ class Hires(Mapping[str, Loaded[Hire]]):
         file = self.file(stem)
         if file is None:
             raise KeyError(stem)
-        loaded = self._parsed.get(file, self._tree)
+        loaded = self._parsed.get(file, self.tree)
         if loaded is None:
-            loaded = parse_hire(self._tree, file)
+            loaded = parse_hire(self.tree, file)
             self._parsed.add(loaded)
         return loaded
 
@@ -115,18 +115,18 @@ class Hires(Mapping[str, Loaded[Hire]]):
 
     def changed_paths(self, before: Hires) -> frozenset[str] | None:
         """Return the paths of all files that differ from another revision; None if one is no commit's, or pruned."""
-        if isinstance(self._tree, CommitTree) and isinstance(before._tree, CommitTree):
+        if isinstance(self.tree, CommitTree) and isinstance(before.tree, CommitTree):
             with suppress(RepositoryError):
-                return self._tree.changed(before._tree)
+                return self.tree.changed(before.tree)
         return None
 
     def renamed_since(self, revision: str) -> Mapping[str, str]:
         """Return the ids of hires whose file git sees as renamed since a revision, by the id of before."""
         if revision not in self._renamed:
             found: Mapping[str, str] = {}
-            if isinstance(self._tree, CommitTree):
+            if isinstance(self.tree, CommitTree):
                 with suppress(RepositoryError):
-                    other = self._tree.other(revision)
-                    found = {} if other is None else self._tree.renamed(other, "hires")
+                    other = self.tree.other(revision)
+                    found = {} if other is None else self.tree.renamed(other, "hires")
             self._renamed[revision] = {stem_of(old): stem_of(shown(new)) for old, new in found.items()}
         return self._renamed[revision]

@@ -167,22 +167,14 @@ class PlacedCondition(NamedTuple):
 
 def conditions_of(desired: Desired) -> list[PlacedCondition]:
     """List every condition of a revision."""
-    found = [
-        PlacedCondition(loaded.path, loaded.document.line(("assign",)), "assign", loaded.model.assign)
-        for loaded in desired.files.sequences.values()
-        if loaded.model.assign is not None
+    files = desired.files
+    assigned = [each for each in files.sequences.values() if each.model.assign is not None]
+    places = [
+        *((each.path, each.document.line(("assign",)), "assign", each.model.assign) for each in assigned),
+        *((REQUESTABLE, line, f"{offer.integration}: who", offer.who) for offer, line in files.offers.entries),
+        *((POLICY, line, f"policy {rule.name}: when", rule.when) for rule, line in files.policy.entries),
     ]
-    rules = desired.files.policy.entries
-    found += [
-        PlacedCondition(REQUESTABLE, line, f"{offer.integration}: who", offer.who)
-        for offer, line in desired.files.offers.entries
-        if offer.who is not None
-    ]
-    return found + [
-        PlacedCondition(POLICY, line, f"policy {rule.name}: when", rule.when)
-        for rule, line in rules
-        if rule.when is not None
-    ]
+    return [PlacedCondition(path, line, name, meant) for path, line, name, meant in places if meant is not None]
 
 
 def doubtful_conditions(
