@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import PurePosixPath
-from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, Any
 
 import pygit2
@@ -219,7 +218,7 @@ class Asking:
         what = ("fetch", "--prune", "--no-recurse-submodules", "--", self.remote, *specs)
         try:
             git(self.context.root, *what, environment=git_environment(forge, url, token_given()))
-        except (GitFailed, OSError, TimeoutExpired) as error:
+        except GitFailed as error:
             return f"{self.remote} cannot be fetched, so this is of what is here: {_on_one_line(error)}"
         return None
 
@@ -383,7 +382,7 @@ class Asking:
         environment = git_environment(self.files.settings.forge, url, token)
         try:
             git(self.context.root, "push", "--set-upstream", "--", self.remote, f"{ref}:{ref}", environment=environment)
-        except (GitFailed, OSError, TimeoutExpired) as error:
+        except GitFailed as error:
             raise ForgeError(f"{branch} cannot be pushed to {self.remote}: {_on_one_line(error)}") from None
         there = self._repository.references[ref].target  # git notes it only where all branches are fetched
         self._repository.references.create(f"refs/remotes/{self.remote}/{branch}", there, force=True)

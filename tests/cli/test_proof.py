@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import closing
@@ -56,6 +57,16 @@ def key(repo: Repo, location: StateLocation, call: Call) -> str:
     assert made.code == 0, made.err
     repo.commit()
     return made.out.strip()
+
+
+def test_a_checkpoint_without_git_says_so(
+    repo: Repo, key: str, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "gpg").symlink_to(str(shutil.which("gpg")))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = call(repo, "history", "checkpoint")
+    assert done.code == 1
+    assert "the first commit cannot be told: git is not installed" in done.err
 
 
 @pytest.fixture(scope="session")

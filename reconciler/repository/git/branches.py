@@ -10,7 +10,6 @@ replaced, and one that a person added to may not. What is published goes to a br
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -109,14 +108,8 @@ def _fetch(root: Path, remote: str, name: str, timeout: float, stopped: Callable
             git(root, "merge", "--quiet", "--ff-only", "--no-overwrite-ignore", "FETCH_HEAD", timeout=timeout)
             if str(repository.head.target) != fetched:  # it was taken back there, which git calls up to date
                 return f"{where} cannot be taken over: {_apart(remote, name)}"
-    except Endless as error:
+    except (Endless, OSError) as error:
         return f"{where} cannot be taken over: {error}"
-    except FileNotFoundError:
-        return "git is not installed, so nothing can be fetched: install it, or set git.fetch to null"
-    except OSError as error:
-        return f"git does not start: {error.strerror}; it is tried again"
-    except subprocess.TimeoutExpired:
-        return f"fetching {where} took longer than {timeout:g} s and was given up"
     except GitFailed as error:
         return f"{where} cannot be taken over: {_why(error, remote, name)}"
     return None
@@ -276,10 +269,6 @@ def publish(root: Path, remote: str, branch: str, files: Mapping[str, bytes]) ->
             commit = _checkpoint(repository, base, new)
             git(root, "push", "--quiet", "--", remote, f"{commit}:refs/heads/{branch}")
             repository.references.create(HERE, commit, force=True)
-    except FileNotFoundError:
-        return "git is not installed, so nothing can be pushed"
-    except subprocess.TimeoutExpired:
-        return f"pushing to {where} took too long and was given up"
     except (GitFailed, pygit2.GitError, OSError) as error:
         return f"{where} cannot be pushed to: {error.gist if isinstance(error, GitFailed) else error}"
     return None

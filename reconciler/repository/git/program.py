@@ -26,6 +26,7 @@ __all__ = [
     "CREDENTIALS",
     "TIMEOUT_SECONDS",
     "GitFailed",
+    "GitUnavailable",
     "committable",
     "git",
     "helper_of_a_commit",
@@ -65,7 +66,7 @@ _ELSEWHERE = (
 
 
 class GitFailed(Exception):
-    """A git command failed; the text is its message."""
+    """A git command failed, or could not be run to its end; the text is its message, or says why."""
 
     @property
     def gist(self) -> str:
@@ -74,6 +75,10 @@ class GitFailed(Exception):
         found = (line for line in lines if line.startswith(("fatal:", "error:", "! ")))
         line = next(found, lines[-1] if lines else "git gave no reason")
         return line.removeprefix("fatal: ").removeprefix("error: ").removeprefix("! ")
+
+
+class GitUnavailable(GitFailed):
+    """Git could not be asked: it is not installed, does not start, or hangs."""
 
 
 def git(
@@ -86,23 +91,30 @@ def git(
 ) -> str:
     """Return the output of a git command in the checkout at `root`, stripped.
 
-    It is terminated once `stopped` says so, and counts as failed. Raises GitFailed for an exit code that is not `ok`,
-    FileNotFoundError where git is not installed, and subprocess.TimeoutExpired.
+    It is terminated once `stopped` says so, and counts as failed. Raises GitFailed for an exit code that is not `ok`
+    too, GitUnavailable where git does not start, or takes longer than the timeout.
     """
     inherited = {key: value for key, value in os.environ.items() if key not in _ELSEWHERE}
-    process = subprocess.Popen(  # noqa: S603  no shell; the settings' names stand after `--`
-        ["git", "-C", str(root), *_OFF, *arguments],  # noqa: S607  whichever git the user has
-        env={**inherited, **(environment or {}), **_QUIET},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-        errors="replace",
-    )
+    try:
+        process = subprocess.Popen(  # noqa: S603  no shell; the settings' names stand after `--`
+            ["git", "-C", str(root), *_OFF, *arguments],  # noqa: S607  whichever git the user has
+            env={**inherited, **(environment or {}), **_QUIET},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+            errors="replace",
+        )
+    except FileNotFoundError:
+        raise GitUnavailable("git is not installed: install it") from None
+    except OSError as error:
+        raise GitUnavailable(f"git does not start: {error.strerror}") from None
     with process:
         try:
             out, said = _said(process, timeout, stopped)
+        except subprocess.TimeoutExpired:
+            raise GitUnavailable(f"git took longer than {timeout:g} s and was given up") from None
         finally:
             if process.poll() is None:
                 # ssh and helpers of git's would live on, and hold the pipe: the whole group ends.
@@ -200,7 +212,7 @@ def objection_to_home(root: Path, home: str | None) -> str | None:
 def helper_of_a_commit(root: Path) -> str | None:
     """Return why git must not be run here: its settings name a file that a commit can change.
 
-    None where none does. Raises GitFailed, OSError and subprocess.TimeoutExpired.
+    None where none does. Raises GitFailed, and OSError where a path on the way cannot be looked at.
     """
     mend = "which is in the repository, where a commit can change it: move it out"
     for origin, name, value in settings(root):
@@ -214,7 +226,7 @@ def helper_of_a_commit(root: Path) -> str | None:
 
 
 def settings(root: Path) -> list[tuple[str, str, str]]:
-    """Return git's settings for a checkout: source, name and value; raises like `helper_of_a_commit`."""
+    """Return git's settings for a checkout: source, name and value. Raises GitFailed."""
     parts = git(root, "config", "--null", "--show-origin", "--includes", "--list").split("\0")
     pairs = [(origin, *setting.partition("\n")) for origin, setting in zip(parts[::2], parts[1::2], strict=False)]
     return [(origin, name, value) for origin, name, _, value in pairs]

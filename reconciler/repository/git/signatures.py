@@ -9,7 +9,6 @@ may be a file that git could write into the work tree, nor be named by one.
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,7 +18,14 @@ import pygit2
 from reconciler.model.errors import RepositoryError
 from reconciler.model.revision_status import Untrusted
 from reconciler.repository.git.checkout import Checkout
-from reconciler.repository.git.program import GitFailed, git, helper_of_a_commit, objection_to_home, settings
+from reconciler.repository.git.program import (
+    GitFailed,
+    GitUnavailable,
+    git,
+    helper_of_a_commit,
+    objection_to_home,
+    settings,
+)
 
 __all__ = ["first_untrusted", "signer"]
 
@@ -72,7 +78,7 @@ def signer(checkout: Checkout, revision: str, home: str | None) -> str | None:
         environment = {} if home is None else {"GNUPGHOME": home}
         shown = ("show", "--no-patch", "--no-show-signature", "--format=%G? %GS", revision)
         output = git(checkout.root, *shown, environment=environment)
-    except (GitFailed, OSError, ValueError, subprocess.TimeoutExpired):
+    except (GitFailed, OSError, ValueError):
         return None
     quality, _, name = output.partition(" ")
     return _printable(name) if quality in ("G", "U") and name else None
@@ -152,12 +158,10 @@ class _Verifying:
         environment = {} if self._home is None else {"GNUPGHOME": self._home}
         try:
             git(self._root, *_TRUSTED, "verify-commit", "--raw", revision, environment=environment)
+        except GitUnavailable as error:
+            raise _Distrusted(f"its signature cannot be verified: {error}") from None
         except GitFailed as error:
             raise _Distrusted(_why(str(error))) from None
-        except FileNotFoundError:
-            raise _Distrusted("git is not installed, so no signature can be verified") from None
-        except subprocess.TimeoutExpired:
-            raise _Distrusted("its signature could not be verified in time: is gpg waiting for something?") from None
 
     def _commit(self, revision: str) -> pygit2.Commit:
         found = self._repository.get(revision)
@@ -191,7 +195,7 @@ class _Verifying:
 def _asking_git() -> Iterator[None]:
     try:
         yield
-    except (GitFailed, OSError, subprocess.TimeoutExpired):
+    except (GitFailed, OSError):
         raise _Distrusted("git cannot say what its settings about signatures are: run `git config --list`") from None
 
 
