@@ -37,6 +37,8 @@ __all__ = [
 
 NAME, ADDRESS = "access-reconciler", "access-reconciler@localhost"
 
+_NO_BRANCH = "there is no branch to commit to; use --write"
+
 HERE = "refs/reconciler/checkpoints"
 """Where the remote's branch is fetched to."""
 
@@ -147,7 +149,7 @@ def refuse_branch(checkout: Checkout, branch: str, in_force: str | None) -> None
 
     Raises RepositoryError.
     """
-    repository = _repository(checkout)
+    repository = checkout.of_git(_NO_BRANCH)
     ref = f"refs/heads/{branch}"
     if not pygit2.reference_is_valid_name(ref) or branch.startswith(("-", "refs/")) or branch in ("HEAD", "@"):
         raise RepositoryError(f"{branch!r} cannot be the name of a branch: give one such as import/NAME")
@@ -173,7 +175,7 @@ def commit_to_branch(
     Without an `author`, a name and an address, it is git's. An existing branch is replaced if only this program has
     committed to it. Raises RepositoryError.
     """
-    repository = _repository(checkout)
+    repository = checkout.of_git(_NO_BRANCH)
     ref = f"refs/heads/{branch}"
     try:
         parent = repository[base].peel(pygit2.Commit)
@@ -228,12 +230,6 @@ def _with_files(repository: pygit2.Repository, tree: pygit2.Tree, files: Mapping
         mode = index[path].mode if path in index else pygit2.enums.FileMode.BLOB
         index.add(pygit2.IndexEntry(path, repository.create_blob(content), mode))
     return index.write_tree(repository)
-
-
-def _repository(checkout: Checkout) -> pygit2.Repository:
-    if checkout.repository is None:
-        raise RepositoryError(f"{checkout.root} is no git checkout: there is no branch to commit to; use --write")
-    return checkout.repository
 
 
 # --- publish ----------------------------------------------------------------------------------------------------------

@@ -87,11 +87,16 @@ class Checkout:
         """Whether commits count; else the folder is read as it is on disk."""
         return self.repository is not None
 
+    def of_git(self, lacking: str) -> pygit2.Repository:
+        """Return the repository. Raises RepositoryError, with what it is `lacking`, for a plain folder."""
+        if self.repository is None:
+            raise RepositoryError(f"{self.root} is no git checkout: {lacking}")
+        return self.repository
+
     @cached_property
     def extents(self) -> Extents:
         """Return how far the trees of the commits reach. Only of a git checkout."""
-        assert self.repository is not None
-        return Extents(self.repository)
+        return Extents(self.of_git("it has no commits"))
 
     def head(self) -> Tree:
         """Return the commit at HEAD; without git, the folder itself."""
@@ -141,8 +146,7 @@ class Checkout:
 
     def tip(self, branch: str, remote: str) -> CommitTree:
         """Return the newest commit of a branch: here, else at the remote. Raises RepositoryError with the next step."""
-        repository, found = self.repository, self.tip_id(branch, remote)
-        assert repository is not None
+        repository, found = self.of_git(f"it has no branch {branch}"), self.tip_id(branch, remote)
         if found is None:
             if branch == self.checked_out and self.is_unborn:
                 _head_commit(self.root, repository)  # which says what to do
@@ -159,9 +163,8 @@ class Checkout:
 
     def at(self, rev: str) -> Tree:
         """Return the revision of a branch, tag, id or abbreviated id. Raises RepositoryError if there is none."""
-        if self.repository is None:
-            raise RepositoryError(f"{self.root} is no git checkout: it has no revision {rev!r}")
-        return CommitTree(self.repository, self._commit(self.repository, rev))
+        repository = self.of_git(f"it has no revision {rev!r}")
+        return CommitTree(repository, self._commit(repository, rev))
 
     def worktree(self, known: Mapping[str, Stamped] | None = None) -> FolderTree:
         """Return the files on disk, committed or not. Those that are as `known` are not read for it."""
@@ -176,9 +179,7 @@ class Checkout:
 
     def commit(self, revision: str) -> Commit:
         """Return who made a revision. Raises RepositoryError if there is none."""
-        if self.repository is None:
-            raise RepositoryError(f"{self.root} is no git checkout: it has no commit {revision!r}")
-        commit = self._commit(self.repository, revision)
+        commit = self._commit(self.of_git(f"it has no commit {revision!r}"), revision)
         return Commit(str(commit.id), person(commit.author), person(commit.committer), commit.commit_time)
 
     def commit_if_there(self, revision: str) -> Commit | None:

@@ -45,11 +45,7 @@ def first_untrusted(checkout: Checkout, base: str | None, head: str, home: str |
     None where each is trusted. `base` is None for the whole history; `home` is the GnuPG home, None for GnuPG's own.
     Raises RepositoryError where the checkout has no git or not these commits.
     """
-    if checkout.repository is None:
-        raise RepositoryError(
-            f"{checkout.root} is no git checkout: there are no commits whose signatures could be seen"
-        )
-    verifying = _Verifying(checkout, checkout.repository, home)
+    verifying = _Verifying(checkout, checkout.of_git("there are no commits whose signatures could be seen"), home)
     commit = head
     try:
         for commit in verifying.between(base, head):
