@@ -17,10 +17,10 @@ from reconciler.model.clock import Clock, Stopped
 from reconciler.model.failpoints import Reached, unwatched
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits, Settings
-from reconciler.repository.config_files import read_settings
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
 from reconciler.repository.git.program import home_of
 from reconciler.repository.private_file import HIRES_CACHE
+from reconciler.repository.settings_file import read_settings
 
 if TYPE_CHECKING:
     import asyncio

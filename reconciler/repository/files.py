@@ -28,15 +28,7 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.settings import OWN, Settings
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen
-from reconciler.repository.config_files import (
-    Listed,
-    Offers,
-    doubtful,
-    read_ignore,
-    read_policy,
-    read_requestable,
-    read_settings,
-)
+from reconciler.repository.config_files import Listed, Offers, read_ignore, read_policy, read_requestable
 from reconciler.repository.documents.checks import manifest_ids, unfilled
 from reconciler.repository.documents.problems import MOST, few
 from reconciler.repository.documents.yaml import Loaded
@@ -58,6 +50,7 @@ from reconciler.repository.parsing import (
     parse_hire,
     summarize,
 )
+from reconciler.repository.settings_file import doubtful, read_settings
 
 __all__ = ["Files", "Reader"]
 

@@ -29,7 +29,7 @@ from reconciler.model.settings import Settings
 from reconciler.model.template import names
 from reconciler.model.value import Frozen
 from reconciler.repository.cases import read_cases
-from reconciler.repository.config_files import SETTINGS, Listed
+from reconciler.repository.config_files import Listed
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.problems import Path, path_of
 from reconciler.repository.documents.yaml import Loaded, read
@@ -38,6 +38,7 @@ from reconciler.repository.git.checkout import Tree
 from reconciler.repository.joined_problems import doubtful_conditions, unassigned, unfitting, unknown_names
 from reconciler.repository.policy import PolicyRules
 from reconciler.repository.reviews import REVIEWS, review_problems
+from reconciler.repository.settings_file import SETTINGS
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_host, written_hosts
 from reconciler.requests.render import rehearse
 from reconciler.requests.template import render_url
