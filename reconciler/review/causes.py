@@ -158,16 +158,13 @@ class Causes:
     def _of_change(self, was: Grant, now: Grant) -> Cause:
         hire = now.key.hire
         path = self._after.hires[hire].path
-        entries = [_entry(desired, grant) for desired, grant in ((self._before, was), (self._after, now))]
+        if was.key == now.key and was.origin == now.origin and _entry(self._before, was) == _entry(self._after, now):
+            return Cause(CauseKind.FIELDS, hire, path)
         if now.origin is None or was.origin is None or was.key != now.key:
-            if now.origin is None and was.origin is None and was.key == now.key and entries[0] == entries[1]:
-                return Cause(CauseKind.FIELDS, hire, path)
             return Cause(CauseKind.HIRE, hire, path) if now.requested is None else _of_request(now, self._after)
-        if was.origin == now.origin and entries[0] != entries[1]:
+        if was.origin == now.origin:
             return Cause(CauseKind.SEQUENCE, now.origin, self._after.files.sequences[now.origin].path)
-        if was.origin != now.origin:
-            return self._of_giving(hire, now.origin, self._after, self._before) or Cause(CauseKind.HIRE, hire, path)
-        return Cause(CauseKind.FIELDS, hire, path)
+        return self._of_giving(hire, now.origin, self._after, self._before) or Cause(CauseKind.HIRE, hire, path)
 
     def _of_entry(self, grant: Grant, there: Desired) -> Cause | None:
         """Return the sequence where its own entry is new, or gone."""

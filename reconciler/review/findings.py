@@ -7,9 +7,8 @@ A hire's findings follow from its own file, from the files of those that it name
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 from reconciler.model.base import jsonable
 from reconciler.model.condition import HireValues
@@ -30,7 +29,7 @@ from reconciler.requests.render import question
 from reconciler.requests.template import render_url
 from reconciler.secrets.initial_data import FOLDER, service_of
 
-__all__ = ["Findings", "Inspector", "MissingValues", "Total", "alike_addresses", "shared_accounts"]
+__all__ = ["Findings", "Inspector", "MissingValues", "alike_addresses", "shared_accounts"]
 
 AT_RUN = KNOWN_NAMES - frozenset(HIRE_NAMES)
 
@@ -53,31 +52,6 @@ class Findings(Frozen):
     ended: bool = False
     values: tuple[tuple[str, str], ...] = ()
     lacking: tuple[tuple[int, str], ...] = ()
-
-
-@dataclass(slots=True)
-class Total:
-    """The findings of all hires."""
-
-    problems: set[Problem] = field(default_factory=set)
-    counted: Counter[int] = field(default_factory=Counter)
-    meant: set[int] = field(default_factory=set)
-    access: set[str] = field(default_factory=set)
-    assigned: set[str] = field(default_factory=set)
-    ended: int = 0
-    values: set[tuple[str, str]] = field(default_factory=set)
-    lacking: set[tuple[int, str, str]] = field(default_factory=set)
-
-    def add(self, hire: str, findings: Findings) -> None:
-        """Add one hire's."""
-        self.problems.update(findings.problems)
-        self.counted.update(findings.share.counted)
-        self.meant.update(findings.share.meant)
-        self.access.update(findings.share.access)
-        self.assigned.update(findings.assigned)
-        self.ended += findings.ended
-        self.values.update(findings.values)
-        self.lacking.update((number, hire, name) for number, name in findings.lacking)
 
 
 class Inspector:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -44,7 +43,7 @@ from reconciler.review.owners import owners_of
 from reconciler.review.similarity import PeopleIndex
 from reconciler.review.unmanaged import AccountKind, ComparedListing, UnknownAccount, compare
 
-__all__ = ["ServiceAnswer", "compared", "known_integration", "population"]
+__all__ = ["compared", "known_integration", "population"]
 
 T = TypeVar("T", Grant, Record)
 
@@ -103,35 +102,19 @@ def known_integration(files: Files, name: str) -> None:
         raise UsageError(f"{name}: there is no manifests/{name}.yaml{hint(name, known)}")
 
 
-@dataclass(slots=True)
-class ServiceAnswer:
-    """What a service answered about an integration's accounts; `fault` says why the answer is incomplete."""
-
-    compared: ComparedListing
-    checked: int = 0
-    """For an integration without a listing, how many grants' checks found the account."""
-    fault: str | None = None
-
-    @classmethod
-    def of(cls, compared: ComparedListing, checks: Report | None) -> ServiceAnswer:
-        """Take a compared listing, or the checks of a plan if there is no listing."""
-        if compared.complete or compared.fault is not None or checks is None:
-            return cls(compared, fault=compared.fault)
-        rows = [row for row in checks.rows if row.integration == compared.integration]
-        failed = [row for row in rows if row.status is Status.UNKNOWN]
-        why = f"{len(failed)} of {len(rows)} checks failed: {failed[0].reason}" if failed else None
-        return cls(compared, sum(row.status in _THERE for row in rows), why)
-
-    @property
-    def listed(self) -> int | None:
-        """The number of accounts in the listing; None if there is no listing."""
-        without = not self.compared.complete and self.fault is None
-        return None if without else self.compared.listed
+def _answered(compared: ComparedListing, checks: Report | None) -> ComparedListing:
+    """Return what a service answered: its listing, or if there is none, how many checks of a plan found the account."""
+    if compared.complete or compared.fault is not None or checks is None:
+        return compared
+    rows = [row for row in checks.rows if row.integration == compared.integration]
+    failed = [row for row in rows if row.status is Status.UNKNOWN]
+    why = f"{len(failed)} of {len(rows)} checks failed: {failed[0].reason}" if failed else None
+    return replace(compared, matched=sum(row.status in _THERE for row in rows), fault=why)
 
 
 async def population(
     context: Context, tree: Tree, names: Sequence[str], *, every: bool, split: bool
-) -> tuple[list[ServiceAnswer], Mapping[tuple[str, str | None], dict[str, Any]]]:
+) -> tuple[list[ComparedListing], Mapping[tuple[str, str | None], dict[str, Any]]]:
     """Ask the services of these integrations, which may be `every` one, and make the data of each one's review.
 
     With `split`, each manager's people have their own.
@@ -139,7 +122,7 @@ async def population(
     settings, at = in_force(context).settings, context.clock.now()
     listings = await compared(context, tree, names)
     checks = await _checked(context, tree, {each.integration for each in listings if not each.complete})
-    answered = [ServiceAnswer.of(each, checks) for each in listings]
+    answered = [_answered(each, checks) for each in listings]
     desired = Desired(context.reader.load(tree), context.today(settings))
     with reading(context, settings, tree) as state:
         if every:
@@ -171,7 +154,7 @@ async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Repo
 
 
 def _populations(
-    asked: Iterable[ServiceAnswer],
+    asked: Iterable[ComparedListing],
     desired: Desired,
     ledger: LedgerReader,
     given: Mapping[Key, Attribution],
@@ -187,8 +170,7 @@ def _populations(
     grants = {grant.key: grant for grant in in_git if not _is_over(grant, records.get(grant.key), at)}
     keys = _by_integration(grants, records)
     found = {}
-    for each in asked:
-        compared = each.compared
+    for compared in asked:
         loaded = desired.files.manifests.get(compared.integration)
         manifest = None if loaded is None else loaded.model
         mine = partial(_of, integration=compared.integration)
@@ -212,8 +194,8 @@ def _populations(
         found[compared.integration] = {
             "revision": desired.revision,
             "read_at": stamp(at),
-            "listed": each.listed,
-            "matched": compared.matched if compared.complete else each.checked,
+            "listed": compared.listed if compared.complete or compared.fault is not None else None,
+            "matched": compared.matched,
             "ignored": compared.of(AccountKind.IGNORED),
             "complete": compared.complete,
             "history": history,
@@ -244,10 +226,10 @@ def _manager(line: Mapping[str, Any], desired: Desired) -> str | None:
     return desired.owner(loaded.model.manager_email) if loaded.model.manager_email else None
 
 
-def _without_manifest(ledger: LedgerReader, names: Collection[str]) -> list[ServiceAnswer]:
+def _without_manifest(ledger: LedgerReader, names: Collection[str]) -> list[ComparedListing]:
     """List integrations of other names that somebody may still have: without a manifest, nothing can be asked."""
     left = {record.integration for record in ledger.grants.records() if record.may_remain}
-    return [ServiceAnswer(ComparedListing(name)) for name in sorted(left.difference(names))]
+    return [ComparedListing(name) for name in sorted(left.difference(names))]
 
 
 def _history(ledger: LedgerReader) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pathlib
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from typing import Any
@@ -42,7 +42,7 @@ from reconciler.repository.settings_file import SETTINGS
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_host, written_hosts
 from reconciler.requests.render import rehearse
 from reconciler.requests.template import render_url
-from reconciler.review.findings import Inspector, MissingValues, Total, alike_addresses, shared_accounts
+from reconciler.review.findings import Inspector, MissingValues, alike_addresses, shared_accounts
 from reconciler.review.validated import Validated, found_in
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
@@ -133,14 +133,20 @@ def problems_of(
     if validated is not None:
         validated.on(desired.today)
     policy = PolicyRules(desired, files.policy, rules)
-    total, inspector = Total(), Inspector(desired, policy, MissingValues(desired, tree), offers)
-    for hire, findings in found_in(inspector, validated):
-        total.add(hire, findings)
-    found = {*files.problems, *total.problems, *policy.counted(total.counted), *_ended(total.ended)}
-    found.update(PolicyRules(desired, files.policy).idle(total.meant, total.access))
-    found.update(unknown_names(files))
-    found |= {*unassigned(desired, total.assigned), *unfitting(desired), *_state(files, tree)}
-    found.update(doubtful_conditions(desired, inspector.conditions, total.values, total.lacking))
+    inspector = Inspector(desired, policy, MissingValues(desired, tree), offers)
+    findings = dict(found_in(inspector, validated))
+    every = findings.values()
+    found = {*files.problems, *(problem for each in every for problem in each.problems)}
+    counted = Counter(rule for each in every for rule in each.share.counted)
+    found |= {*policy.counted(counted), *_ended(sum(each.ended for each in every))}
+    meant = {rule for each in every for rule in each.share.meant}
+    access = {name for each in every for name in each.share.access}
+    found |= {*PolicyRules(desired, files.policy).idle(meant, access), *unknown_names(files)}
+    assigned = {name for each in every for name in each.assigned}
+    found |= {*unassigned(desired, assigned), *unfitting(desired), *_state(files, tree)}
+    values = {value for each in every for value in each.values}
+    lacking = {(number, hire, name) for hire, each in findings.items() for number, name in each.lacking}
+    found.update(doubtful_conditions(desired, inspector.conditions, values, lacking))
     found |= {*shared_accounts(desired), *alike_addresses(desired)}
     for loaded, manifest, place_of in _asking(files):
         found |= _unreachable(loaded, manifest, files.settings, programs, place_of)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from reconciler.engine.context import Context
     from reconciler.model.secret import Redactor
     from reconciler.repository.git.trees import Tree
-    from reconciler.review.population import ServiceAnswer
     from reconciler.review.proof import Stand
     from reconciler.review.signed_off import Judged
+    from reconciler.review.unmanaged import ComparedListing
 
 __all__ = ["review"]
 
@@ -76,7 +76,7 @@ def start(
     emit(options, {"period": period, "reviews": started}, [headline, *parts])
     if day is not None and any(day < data["read_at"][:10] for data in found.values()):
         note(f"--due {day}: that day is over, and the review overdue from the start", "warning")
-    faults = {each.compared.integration: each.fault for each in answered if each.fault is not None}
+    faults = {each.integration: each.fault for each in answered if each.fault is not None}
     for name, fault in faults.items():
         path = ", ".join(each["file"] for each in started if each["integration"] == name)
         again = f"delete it, and start it again with --integration {name}, before it is committed"
@@ -190,7 +190,7 @@ def _committed(here: Here) -> Tree:
 
 async def _started(
     context: Context, period: str, integrations: Collection[str], *, split: bool
-) -> tuple[list[ServiceAnswer], Mapping[tuple[str, str | None], dict[str, Any]]]:
+) -> tuple[list[ComparedListing], Mapping[tuple[str, str | None], dict[str, Any]]]:
     """Ask the services, and make the data of each integration's review; with `split`, of each manager's people."""
     from reconciler.cli.commands.accounts import ignores_nothing
     from reconciler.review.population import known_integration, population
