@@ -83,7 +83,8 @@ class DryRun:
                 else:
                     plan = self._add_quiet(known, selection, plan)
                 done += len(selection.hires or ())
-                on_planned(done, total)
+                if known is not None:  # the others are told of hire by hire
+                    on_planned(done, total)
                 yield plan
         self._tripped = await ledger.run(changes.tripped)
 
