@@ -14,7 +14,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.grant import Key, Record
 from reconciler.model.run import Outcome
 from reconciler.model.status import EventType, ReasonCode
-from reconciler.model.value import Frozen
+from reconciler.model.value import Frozen, replace
 
 __all__ = [
     "About",
@@ -64,7 +64,7 @@ class Event(Frozen):
     """What its detail says, as far as anything depends on it."""
     data: Mapping[str, Any] | None = None
     """The grant's status after it, and the form's values of the account, or those that an attempt sends; who vouches
-    for the approvals. None where the line is about no grant, or an older release wrote it."""
+    for the approvals; who asked for it by hand. None where nothing of this is known."""
     was: str | None = None
     """The name that it was written with, where the grant was renamed since."""
 
@@ -86,6 +86,19 @@ class Event(Frozen):
             values = {name: has[name] for name in record.form if has.get(name) is not None}
             said = {"status": str(record.status), "values": values}
         return cls(at, *about, event, detail, revision=record.revision, author=author, code=code, data=said)
+
+    def asked(self, by: str) -> Event:
+        """Return the line as one that somebody asked for by hand."""
+        return replace(self, detail=f"by {by}", data={**(self.data or {}), "by": by})
+
+    @property
+    def by(self) -> str | None:
+        """Who asked for it by hand; None where nobody did, or an older release wrote it."""
+        return (self.data or {}).get("by")
+
+    def shown(self) -> Event:
+        """Return the line as people read it: what somebody asked for by hand is theirs, and no commit's."""
+        return self if self.by is None else replace(self, author=None, granted_in=None, approved_by=())
 
 
 class Attempt(Frozen):

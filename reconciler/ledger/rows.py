@@ -231,8 +231,9 @@ def event_rows(events: Iterable[Event], redact: Redact | None) -> list[dict[str,
     rows = [event_row(event) for event in events]
     for row in rows:
         if row["data"] is not None:
-            values = {} if redact is None else {"values": redact(row["data"]["values"])}
-            row["data"] = {"status": row["data"]["status"], **values}
+            said = {name: value for name, value in row["data"].items() if name != "values"}
+            values = {} if redact is None or "values" not in row["data"] else {"values": redact(row["data"]["values"])}
+            row["data"] = {**said, **values}
     return rows
 
 

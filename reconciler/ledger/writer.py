@@ -195,7 +195,7 @@ class LedgerWriter(LedgerReader):
                 if newest < attempt:  # higher numbers are used again
                     transaction.put(schema.meta, note, str(newest).encode())
             told = f"a person with {count} grants; {erased_lines(lines)}; by {by}"
-            gone = Event(now, Key("", ""), "", EventType.FORGOTTEN, told)
+            gone = Event(now, Key("", ""), "", EventType.FORGOTTEN, told, data={"by": by})
             transaction.append_events([event_row(gone)])
         self.session.reached(Failpoint.WIPED, done=False)
         self.backend.scrub()

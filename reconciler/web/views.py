@@ -285,7 +285,7 @@ def history(sources: DaemonView, query: Query) -> dict[str, object]:
             until=filters.until,
         )
         listing = PagedList(filters, ledger.history.count(**by))
-        events = ledger.history.page(listing.page, **by)
+        events = [each.shown() for each in ledger.history.page(listing.page, **by)]
         end = ledger.history.end()
     hires = sources.git({event.key.hire for event in events}).hires
     shown = {"live": live, "listing": listing, "events": events, "hires": hires}

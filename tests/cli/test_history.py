@@ -130,6 +130,7 @@ def test_json_is_the_list_of_the_contract(told: Repo, call: Call) -> None:
         "revision": COMMIT,
         "author": "Ida Admin <ida@example.com>",
         "signer": None,
+        "by": None,
         "detail": "",
         "granted_in": None,
         "approved_by": [],

@@ -41,9 +41,10 @@ def test_all_of_a_persons_orphans_are_revoked_by_hand(two: Repo, accounts: Accou
     assert {(line["access"], line["detail"]) for line in lines} == {
         (access, f"by {requester()}") for access in ("tool", "more")
     }
+    assert {(line["by"], line["author"], line["granted_in"]) for line in lines} == {(requester(), None, None)}
     assert call_cli(two, "forget", "ada").code == 0
     (line,) = call_cli(two, "history", "--event", "forgotten", "--output", "json").json
-    assert line["detail"].endswith(f"by {requester()}")
+    assert (line["detail"].endswith(f"by {requester()}"), line["by"]) == (True, requester())
     assert call_cli(two, "history", "--verify").code == 0
 
 

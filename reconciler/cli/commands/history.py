@@ -65,6 +65,7 @@ COLUMNS = (
     "granted_in",
     "approved_by",
     "digest",
+    "by",
 )
 
 
@@ -120,7 +121,7 @@ def history(
             when = "".join(f" {word} {text}" for word, text in words if text)
             meant = suggest_from_ledger(ledger, *chosen.names)
             note(f"the ledger tells nothing of {', '.join(filters)}{when}{meant}")
-        _show(options, here, map(_row, chain([] if first is None else [first], found)))
+        _show(options, here, (_row(line.shown()) for line in chain([] if first is None else [first], found)))
     return 0
 
 
@@ -190,7 +191,7 @@ def _row(line: Event) -> dict[str, Any]:
         **fields(line.key, "hire", "access"),
         **fields(line, "integration", "event", "revision", "author"),
         "signer": None,
-        **fields(line, "detail", "granted_in", "approved_by"),
+        **fields(line, "by", "detail", "granted_in", "approved_by"),
         "values": (line.data or {}).get("values"),
         "digest": line.digest,
     }

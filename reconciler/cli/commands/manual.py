@@ -223,8 +223,8 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
         async def approve(plan: Plan) -> bool:
             able = _refuse(plan, passes.context.last_desired, kind, keys)
             asked = [item.grant for item in plan.grants if item.grant.key in able]
-            now, event, by = passes.clock.now(), REQUESTED[kind], f"by {requester()}"
-            lines = [Event(now, each.key, each.integration, event, by, revision=plan.revision) for each in asked]
+            now, event, by = passes.clock.now(), REQUESTED[kind], requester()
+            lines = [Event(now, each.key, each.integration, event, revision=plan.revision).asked(by) for each in asked]
             await state.ledger.run(lambda ledger: ledger.save((), lines))
             return True
 

@@ -177,11 +177,11 @@ def _apply(ledger: LedgerWriter, piece: _Piece, now: datetime, effects: CommandE
         case "retry":
             found = _free(ledger, piece, filter(may_retry, records), effects)
             records = [replace(record, fresh=True) for record in found]
-            lines = [Event.of(record, EventType.RETRY_REQUESTED, f"by {command.by}", now) for record in records]
+            lines = [Event.of(record, EventType.RETRY_REQUESTED, "", now).asked(command.by) for record in records]
         case "accept":
             found = _free(ledger, piece, filter(_may_accept, records), effects)
             records = [accepted(record, now) for record in found]
-            lines = [Event.of(record, EventType.ACCEPTED, f"by {command.by}", now) for record in records]
+            lines = [Event.of(record, EventType.ACCEPTED, "", now).asked(command.by) for record in records]
             kept = {run_name(record.key): None for record in records}
         case "run" | "revoke" | "check" if command.hire and command.access:
             effects.touched.add(Key(command.hire, command.access))
@@ -219,7 +219,7 @@ def lock_or_unlock(
     if command.kind == "unlock":
         found = [lock for lock in locks if hire in lock.hires]
         found = found or [lock for lock in locks if lock.hire == hire]  # by the id that the file had
-        _end(ledger, found, f"by {command.by}", now, effects, answered=[command])
+        _end(ledger, found, now, effects, by=command.by, answered=[command])
         return
     theirs = [record.email for record in records if not record.key.access.endswith(APART + record.email)]
     addresses = {each.lower() for each in said.get("addresses", theirs)}
@@ -239,9 +239,9 @@ def lock_or_unlock(
         hires=frozenset({hire}),
         addresses=frozenset(addresses).union(*(each.addresses for each in before)),
     )
-    event = Event(now, Key(lock.hire, ""), "", EventType.LOCKED, f"by {lock.by}: {lock.reason}")
-    if lock.until is not None:
-        event = replace(event, detail=f"{event.detail}; until {stamp(lock.until)}")
+    event = Event(now, Key(lock.hire, ""), "", EventType.LOCKED).asked(lock.by)
+    time = "" if lock.until is None else f"; until {stamp(lock.until)}"
+    event = replace(event, detail=f"{event.detail}: {lock.reason}{time}")
     ledger.locks.put([lock], events=[event], answered=[command])
     effects.hires |= {hire, *lock.hires}
 
@@ -250,20 +250,21 @@ def end_locks(ledger: LedgerWriter, now: datetime) -> set[str]:
     """End the locks whose time is over, and return whose they were."""
     effects = CommandEffects()
     if over := [lock for lock in ledger.locks.all() if lock.over(now)]:
-        _end(ledger, over, "its time is over", now, effects)
+        _end(ledger, over, now, effects)
     return effects.hires
 
 
 def _end(
     ledger: LedgerWriter,
     locks: Sequence[Lock],
-    why: str,
     now: datetime,
     effects: CommandEffects,
     *,
+    by: str | None = None,
     answered: Sequence[Command] = (),
 ) -> None:
-    events = [Event(now, Key(lock.hire, ""), "", EventType.UNLOCKED, why) for lock in locks]
+    events = [Event(now, Key(lock.hire, ""), "", EventType.UNLOCKED, "its time is over") for lock in locks]
+    events = events if by is None else [each.asked(by) for each in events]
     ledger.locks.put((), gone=locks, events=events, answered=answered)
     effects.hires |= {hire for lock in locks for hire in (lock.hire, *lock.hires)}
 
@@ -376,7 +377,7 @@ def request_events(commands: Iterable[Command], now: datetime, records: Iterable
             key = Key(command.hire or "", command.access or "")
             integration, revision = (known[key].integration, known[key].revision) if key in known else ("", None)
             event = REQUESTED[command.kind]
-            lines.append(Event(now, key, integration, event, f"by {command.by}", revision=revision))
+            lines.append(Event(now, key, integration, event, revision=revision).asked(command.by))
     return lines
 
 

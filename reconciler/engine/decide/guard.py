@@ -94,8 +94,8 @@ class Judgement(Frozen, kw_only=True):
         events = [
             Event(now, no_grant, name, EventType.HELD, self.tripped[name], revision=revision) for name in sorted(begun)
         ]
-        by = "" if self.released is None else f"by {self.released}"
-        events += [Event(now, no_grant, name, EventType.RELEASED, by, revision=revision) for name in sorted(ended)]
+        freed = [Event(now, no_grant, name, EventType.RELEASED, revision=revision) for name in sorted(ended)]
+        events += freed if self.released is None else [each.asked(self.released) for each in freed]
         return events, {HELD: note}
 
 
