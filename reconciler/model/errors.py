@@ -209,8 +209,9 @@ class Problem(Frozen, order=True):
 
 
 class SettingsError(ReconcilerError):
-    """The settings cannot be read; nothing is done until they can."""
+    """Settings cannot be read; nothing is done until they can. `rev` names whose they are, if not those in force."""
 
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("\n".join(problem.clause for problem in problems))
+    def __init__(self, problems: list[Problem], rev: str | None = None) -> None:
+        whose = "" if rev is None else f"{rev}: "
+        super().__init__("\n".join(f"{whose}{problem.clause}" for problem in problems))
         self.problems = problems

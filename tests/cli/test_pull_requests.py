@@ -276,7 +276,7 @@ def test_a_branch_whose_settings_are_refused_is_not_planned(
     another_home(head, ours, theirs)
     result = plan(head, call)
     assert result.code == 1
-    assert "config/reconciler.yaml" in result.err
+    assert "error: branch: config/reconciler.yaml" in result.err, "whose settings they are"
     assert "gnupg_home" in result.err
     assert (theirs.requests, ours.requests) == ([], [])
 

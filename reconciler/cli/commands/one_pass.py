@@ -27,7 +27,7 @@ from reconciler.engine.state import reading
 from reconciler.engine.trust import lost
 from reconciler.model.attribution import Attribution
 from reconciler.model.clock import Stopped
-from reconciler.model.errors import StateLockedError, UsageError
+from reconciler.model.errors import SettingsError, StateLockedError, UsageError
 from reconciler.model.grant import Key
 from reconciler.model.report import Report, Row
 from reconciler.model.secret import Redactor
@@ -127,8 +127,8 @@ async def _planning(
     # Where commits have to be signed, uncommitted files are planned like a branch.
     branch = rev or force.settings.git.verify_signatures
     settings = force.settings if branch else context.settings(tree)
+    ignored = _note_settings(context, force, tree, rev) if rev else [] if worktree else _note_ignored(context, force)
     _check(context, force, tree, request.selection)
-    ignored = _note_settings(context, force, tree) if rev else [] if worktree else _note_ignored(context, force)
     with reading(context, settings, force.tree) as opened:
         ours = force.tree if branch and tree.revision != force.tree.revision else None
         yield await Planning(context, opened, request, tree, in_force=ours).begin(), ignored
@@ -238,9 +238,15 @@ def _note_ignored(context: Context, force: InForce) -> list[str]:
     return ignored
 
 
-def _note_settings(context: Context, force: InForce, tree: Tree) -> list[str]:
-    """Say that a branch is planned with the settings in force, and what its own would change; and return it."""
-    changed = compared_settings(force.settings, context.settings(tree))
+def _note_settings(context: Context, force: InForce, tree: Tree, rev: str) -> list[str]:
+    """Say that a branch is planned with the settings in force, and what its own would change; and return it.
+
+    Raises SettingsError, which names the branch, where its own cannot be read.
+    """
+    try:
+        changed = compared_settings(force.settings, context.settings(tree))
+    except SettingsError as error:
+        raise SettingsError(error.problems, rev) from None
     if not changed:
         return []
     told = ", ".join(f"{name} {step(pair, str)}" for name, pair in changed.items())
