@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
@@ -120,11 +120,14 @@ def judge(
     provenance = Provenance(checkout.root, [folder], decisions_in, versions=64)
     deciders = _deciders(provenance, tree.revision, reviews)
     known = {*files.manifests, *files.broken["manifests"], *(name for name, _ in ledger.grants.counts())}
-    addresses, omitted = Addresses(checkout, tree), OmittedGrants(checkout, load)
+    addresses, grants_at = Addresses(checkout, tree), cache(partial(_grants_at, checkout, load))
     found = [Judged(ReviewFile(path, {}, ()), of_file=[_gone(provenance, path, origins)]) for path in gone]
     for review in reviews:
         judged = Judged(review, deciders[review.path], Removals(review, addresses, ledger).open)
-        judged.of_file = [*review.problems, *_file_problems(checkout, judged, origins, known=known, omitted=omitted)]
+        judged.of_file = [
+            *review.problems,
+            *_file_problems(checkout, judged, origins, known=known, grants_at=grants_at),
+        ]
         judged.of_lines = {line.index: each for line, each in _conflicts(judged, addresses, checkout, signer)}
         found.append(judged)
     return sorted(found, key=lambda judged: judged.review.path)
@@ -163,7 +166,7 @@ def _gone(provenance: Provenance, path: str, origins: Origins) -> Problem:
 
 
 def _file_problems(
-    checkout: Checkout, judged: Judged, origins: Origins, *, known: Collection[str], omitted: OmittedGrants
+    checkout: Checkout, judged: Judged, origins: Origins, *, known: Collection[str], grants_at: GrantsAt
 ) -> Iterator[Problem]:
     """Report how a file differs from what was started."""
     review = judged.review
@@ -189,7 +192,7 @@ def _file_problems(
     beside = [path for path in sorted(origins.commits) if first.manager is not None and _is_beside(path, first)]
     if not beside or first.path == beside[0]:
         lines = {str(line) for path in beside for line in _at(checkout, origins.commits[path][0], path).lines}
-        yield from _few(iter(omitted.of(first, lines)))
+        yield from _few(_omitted(first, lines, grants_at))
     yield from _edited(review, first, commit[:12])
 
 
@@ -285,51 +288,41 @@ def _few(problems: Iterator[Problem]) -> Iterator[Problem]:
         yield Problem(found[0].file, None, "and more of the kind: mend these first")
 
 
-class OmittedGrants:
-    """Finds grants that existed at the revision that was reviewed, and have no line in the review's first commit.
+GrantsAt = Callable[[str, date], list[tuple[str, str]]]
+"""Lists the grants that certainly existed at a revision, as integration and `hire/access`; none if git has it not."""
 
-    Who removes a line before the first commit can also make a new digest; git's history shows it. Each revision is
-    loaded once.
+
+def _omitted(started: ReviewFile, beside: Collection[str], grants_at: GrantsAt) -> Iterator[Problem]:
+    """Report grants that existed at the revision that was reviewed, and have no line in the review's first commit.
+
+    Who removes a line before the first commit can also make a new digest; git's history shows it. `beside` are the
+    lines that the integration's other files of the period had.
     """
+    try:
+        day = datetime.fromisoformat(started.text("read_at") or "").date()
+    except ValueError:
+        return
+    there = {*beside, *(str(line) for line in started.lines)}
+    revision = started.text("revision") or ""
+    for integration, grant in grants_at(revision, day):
+        if integration == started.integration and grant not in there:
+            left_out = f"{grant} is left out, which {revision[:12]} had: it was edited, or is of no start"
+            yield Problem(started.path, None, left_out)
 
-    def __init__(self, checkout: Checkout, load: Callable[[Tree], Files]) -> None:
-        self._checkout = checkout
-        self._load = load
-        self._wanted = cache(self._read)
 
-    def of(self, started: ReviewFile, beside: Collection[str] = ()) -> list[Problem]:
-        """Report each grant that is omitted; none if git does not have the revision.
-
-        `beside` are the lines that the integration's other files of the period had.
-        """
-        try:
-            day = datetime.fromisoformat(started.text("read_at") or "").date()
-        except ValueError:
-            return []
-        there = {*beside, *(str(line) for line in started.lines)}
-        revision = started.text("revision") or ""
-        return [
-            Problem(
-                started.path, None, f"{grant} is left out, which {revision[:12]} had: it was edited, or is of no start"
-            )
-            for integration, grant in self._wanted(revision, day)
-            if integration == started.integration and grant not in there
-        ]
-
-    def _read(self, revision: str, day: date) -> list[tuple[str, str]]:
-        """List the grants that certainly existed, as integration and `hire/access`."""
-        try:
-            files = self._load(self._checkout.at(revision))
-        except ReconcilerError:
-            return []
-        days = [Desired(files, each) for each in (day - A_DAY, day + A_DAY)]
-        found = [
-            {
-                (grant.integration, str(grant.key))
-                for hire in each.hires
-                for grant in each.grants(hire)
-                if grant.lasts is None  # else only the ledger knows whether it was over
-            }
-            for each in days
-        ]
-        return sorted(found[0] & found[1])
+def _grants_at(checkout: Checkout, load: Callable[[Tree], Files], revision: str, day: date) -> list[tuple[str, str]]:
+    try:
+        files = load(checkout.at(revision))
+    except ReconcilerError:
+        return []
+    days = [Desired(files, each) for each in (day - A_DAY, day + A_DAY)]
+    found = [
+        {
+            (grant.integration, str(grant.key))
+            for hire in each.hires
+            for grant in each.grants(hire)
+            if grant.lasts is None  # else only the ledger knows whether it was over
+        }
+        for each in days
+    ]
+    return sorted(found[0] & found[1])

@@ -40,7 +40,7 @@ from reconciler.secrets.initial_data import HOOK_SECRET
 from reconciler.web.daemon_view import DaemonView
 from reconciler.web.guard import body_of
 
-__all__ = ["DaemonHooks", "account_in", "hook_route", "is_from_service", "is_signed", "is_signed_by_git"]
+__all__ = ["account_in", "daemon_hooks", "hook_route", "is_from_service", "is_signed", "is_signed_by_git"]
 
 BODY_BYTES, BODY_SECONDS = 1024 * 1024, 5.0
 """The most bytes of a hook that are read, and the most time to read them."""
@@ -167,19 +167,13 @@ def _same(said: str, expected: str) -> bool:
 MOST_FIELDS = 1000
 
 
-class DaemonHooks:
-    """Finds the hook of a name. Construct it in the daemon's loop."""
+def daemon_hooks(daemon: Daemon, view: DaemonView) -> Hooks:
+    """Return what finds the hook of a name; to be called in the daemon's loop."""
+    loop = asyncio.get_running_loop()
 
-    def __init__(self, daemon: Daemon, view: DaemonView) -> None:
-        self._daemon = daemon
-        self._view = view
-        self._loop = asyncio.get_running_loop()
-
-    def __call__(self, name: str) -> Hook | None:
-        """Return the hook of a name. Raises SecretsError if its secret cannot be read."""
-        daemon, loop = self._daemon, self._loop
+    def hook_of(name: str) -> Hook | None:
         if name == GIT:  # a push: its body decides nothing
-            known = [] if self._view.settings.git.fetch is None else _lines(self._view.secret(OWN, HOOK_SECRET))
+            known = [] if view.settings.git.fetch is None else _lines(view.secret(OWN, HOOK_SECRET))
             if not known:
                 return None
             return Hook(
@@ -192,13 +186,15 @@ class DaemonHooks:
             return None
         events = loaded.model.events
         service = loaded.model.service or name
-        secrets = [line for each in events.secrets for line in _lines(self._view.secret(service, each))]
+        secrets = [line for each in events.secrets for line in _lines(view.secret(service, each))]
         if not secrets:
             raise SecretsError(f"the initial data of {name} has no {' and no '.join(events.secrets)}")
         return Hook(  # something that happened at a service: of its body, only the account counts
             lambda headers, body: any(is_from_service(events, headers, body, each, time.time()) for each in secrets),
             lambda body: loop.call_soon_threadsafe(daemon.told, name, account_in(body, events.account)),
         )
+
+    return hook_of
 
 
 def _lines(secret: Secret | None) -> list[str]:

@@ -28,7 +28,7 @@ from reconciler.web import views
 from reconciler.web.daemon_view import DaemonView
 from reconciler.web.filters import BadFilter, NoSuchPage
 from reconciler.web.guard import Guard, Refusal, Visitor, body_of
-from reconciler.web.hooks import DaemonHooks, hook_route
+from reconciler.web.hooks import daemon_hooks, hook_route
 from reconciler.web.metrics import Metrics, Noted
 from reconciler.web.render import environment, static_route
 from reconciler.web.serve import app, callback_route, in_this_loop
@@ -205,7 +205,7 @@ def pages_of(running: Daemon, metrics: Metrics, initial: InForce) -> Starlette:
         hosts=view.hosts,
         more=[
             callback_route(in_this_loop(partial(_authorized, running, initial))),
-            hook_route(DaemonHooks(running, view), metrics.count_hook),
+            hook_route(daemon_hooks(running, view), metrics.count_hook),
             *StatusPages(view, guard, view.redact).routes(),
         ],
     )

@@ -114,7 +114,7 @@ async def _locked_pass(
     with locking(context, settings, tree, "reconcile") as state:
         await keep(context, state.ledger, force)
         passes = _runner(context, clock, force, LockedState(state))
-        passes.approve = ask and _Agreement(ask, context.redactor).approves
+        passes.approve = ask and _asking(ask, context.redactor)
         passes.applied, passes.on_planned = partial(_count_unknown, context=context), ProgressReporter()
         commands = await state.ledger.run(lambda ledger: ledger.commands.waiting())
         releases = releases_of(commands, request.selection)
@@ -164,23 +164,21 @@ async def _ask_forge(context: Context, ledger: OpenLedger, force: InForce) -> No
             await Approving(context, ledger, ProblemLog()).ask(force.settings, force.branch)
 
 
-class _Agreement:
-    """Asks about a plan, and again until a plan is the one that was agreed to."""
+def _asking(ask: Ask, redactor: Redactor) -> Callable[[Plan], Awaitable[bool]]:
+    """Return what asks about a plan, and again until a plan is the one that was agreed to."""
+    agreed: list[object] = []
 
-    def __init__(self, ask: Ask, redactor: Redactor) -> None:
-        self._ask = ask
-        self._redactor = redactor
-        self._agreed: list[object] = []
-
-    async def approves(self, plan: Plan) -> bool:
+    async def approve(plan: Plan) -> bool:
         """Whether to apply the plan; if not, what was agreed to is planned anew. Raises Declined."""
-        shown = plan.report(self._redactor)
+        shown = plan.report(redactor)
         pending = [_agreed(row) for row in shown.pending]
-        if pending == self._agreed:
+        if pending == agreed:
             return True
-        await self._ask(shown)
-        self._agreed = pending
+        await ask(shown)
+        agreed[:] = pending
         return False
+
+    return approve
 
 
 async def _fleet_pass(
