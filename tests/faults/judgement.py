@@ -1189,7 +1189,8 @@ def _gone(git: Git, row: Row, grant: Grant, now: datetime) -> Mapping[str, Any]:
     if row.over in ENDED:
         return {"ask_at": None}
     end = _ran_out(git, row, grant, now)
-    return NO_END if end is None else {"over": "stays", "ends_at": end, "ask_at": None, "moved": True}
+    ends = {"over": "stays", "ends_at": end, "of_hire": False, "ask_at": None, "moved": True}
+    return NO_END if end is None else ends
 
 
 def _ran_out(git: Git, row: Row, grant: Grant, now: datetime) -> datetime | None:
