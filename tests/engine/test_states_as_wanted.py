@@ -1388,6 +1388,29 @@ def test_a_webhook_with_update_sends_what_changed(repo, accounts):
     assert len(accounts.calls("POST", "/hook")) == 1
 
 
+def test_half_revoked_webhook_that_is_wanted_again_stays_done(repo, accounts, roles):
+    settings(repo, prune="revoke")
+    for path in ("/hook", "/left"):
+        accounts.route("POST", path, {"ok": True})
+    execute = [{"url": f"{accounts.url}/hook", "data": {"who": "{{email}}"}}]
+    revoke = [{"url": f"{accounts.url}/left"}, {"url": f"{accounts.url}/users/{{{{email}}}}", "method": "DELETE"}]
+    repo.manifest("tool", {"execute": execute, "update": [{**execute[0], "method": "PUT"}], "revoke": revoke})
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine = Machine(repo)
+    machine.reconcile()
+    repo.hire("ada")
+    repo.commit()
+    accounts.fail_next(1, 500, method="DELETE")
+    assert row(machine.reconcile(by_hand={("ada", "tool"): "revoke"}), "ada", "tool").status is Status.RETRYING
+    repo.hire("ada", "tool")
+    repo.commit()
+    for _ in range(2):
+        found = row(machine.reconcile(), "ada", "tool")
+        assert (found.status, "though partly revoked" in found.reason) == (Status.DONE, True)
+    assert [call.method for call in accounts.calls() if call.path == "/hook"] == ["POST"]
+
+
 def test_commit_that_updates_more_than_max_new_trips_the_guard(repo, accounts, roles):
     settings(repo, max_new=2)
     repo.manifest("tool", with_role(accounts))

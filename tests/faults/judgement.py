@@ -219,6 +219,8 @@ class Row:
     guarded: bool = False
     status: str = "missing"
     of_sequence: bool = False
+    half: bool = False
+    """Whether a revocation took something before it was wanted again, and nothing has brought that back since."""
     unchecked: bool = False
     """Whether all of a revocation was answered with success, and no check has said since what came of it."""
     needs: bool = False
@@ -625,7 +627,8 @@ class Judgement:
         if row.revoking and row.executed and row.phase in OPEN and seen is Seen.NOT_ASKED:
             return Duty("done")  # it ran, and was not revoked
         if row.phase in (Phase.NEW, Phase.REVOKED) or row.revoking:
-            return self._untried(git, row, grant, seen, now)
+            half = row.revoking and row.effect
+            return _brought_back(self._untried(git, row, grant, seen, now), grant, half=half)
         if row.phase in OPEN:
             judged = self._updating if row.updating else self._open
             return judged(git, row, grant, seen, now)
@@ -633,12 +636,12 @@ class Judgement:
             case Seen.NOTHING_KNOWN:
                 return Duty("unknown")
             case Seen.THERE | Seen.OFF if grant[1] == "seat":
-                return self._seat(git, row, grant, seen, now)
+                return _brought_back(self._seat(git, row, grant, seen, now), grant, half=row.half)
             case Seen.THERE | Seen.NOT_ASKED if _differ(grant, row.made, values):
                 updates = grant[1] in UPDATED
                 return Duty("differs", "update" if updates else None, afresh=True, differs=True)
             case Seen.THERE:
-                return Duty("present")
+                return _brought_back(Duty("present"), grant, half=row.half)
             case Seen.NOT_ASKED:
                 return Duty("done")
         return self._absent(git, row, grant, seen, now)
@@ -727,7 +730,7 @@ class Judgement:
         due = afresh or (row.phase is Phase.RETRYING and (row.retry_at is None or row.retry_at <= now))
         if grant[1] == "seat":
             now_is = self._seat(git, replace(row, as_wanted=False, unseen=False), grant, seen, now)
-            if (as_wanted := now_is.status == "present") and not row.effect:
+            if (as_wanted := now_is.status == "present") and not (row.effect or row.half):
                 return now_is
             done = _done(row) if as_wanted or row.run.get(0, (None,))[0] is Came.DONE else 0
             if as_wanted and done == UPDATES["seat"] and due:
@@ -737,7 +740,7 @@ class Judgement:
             differs = False
         else:
             differs, resume = _differ(grant, row.made, values), 0
-            if not differs and not row.effect:
+            if not differs and not (row.effect or row.half):
                 return Duty("present")
         if not due:
             return replace(stands, differs=differs)
@@ -953,7 +956,8 @@ class Judgement:
         if seen in FOUND and duty.wanted and (held_back or duty.status in ("present", "differs")):
             if row.phase in (Phase.NEW, *OPEN):
                 as_before = row.phase in OPEN and row.settled and not row.updating
-                row = replace(_settled(row), made=row.made if as_before else values)
+                half = row.half and duty.status != "present"
+                row = replace(_settled(row), half=half, made=row.made if as_before else values)
             row = replace(row, phase=Phase.CONFIRMED, confirmed=True, lost=False, invitations=0)
             if duty.status != "present":
                 return row
@@ -1098,6 +1102,7 @@ def _settled(row: Row) -> Row:
         fresh=False,
         by_hand=False,
         revoking=False,
+        half=False,
         unchecked=False,
         withdrawing=False,
         updating=False,
@@ -1126,10 +1131,15 @@ def _back_again(row: Row, seen: Seen | None) -> Row:
     """What was revoked, or half so, is wanted again: a new grant, unless the account is still there."""
     new = replace(_settled(row), attempts=0, invitations=0, **NOT_AS_WANTED)
     if row.revoking and seen in FOUND:
-        return replace(new, phase=Phase.CONFIRMED, confirmed=True)
+        return replace(new, phase=Phase.CONFIRMED, confirmed=True, half=row.effect)
     if row.revoking and row.executed and seen is Seen.NOT_ASKED:
         return replace(new, phase=Phase.DONE)
     return replace(new, phase=Phase.NEW, executed=False, confirmed=False, healed_at=None, lost=False)
+
+
+def _brought_back(duty: Duty, grant: Grant, *, half: bool) -> Duty:
+    """What is as git wants it, as far as a check shows, and was half revoked before: it is updated all the same."""
+    return Duty("differs", "update", afresh=True) if half and duty.status == "present" and grant[1] in UPDATED else duty
 
 
 def _other(values: Values | None, duty: Duty) -> tuple[str, str] | None:

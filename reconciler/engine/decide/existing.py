@@ -225,8 +225,11 @@ def found(record: Record | None, verdict: Present, facts: Facts, policy: Policy)
 
 
 def left_half_done(record: Record, can: Capabilities, seen: Decision) -> Decision:
-    """Decide on an account that is as wanted as far as is `seen`, and that an attempt left half done before."""
-    if can.updates:
+    """Decide on an account that is as wanted as far as is `seen`, and that an attempt left half done before.
+
+    A webhook that ran stays `done`.
+    """
+    if can.updates and seen.status is Status.PRESENT:
         return Decision(Status.DIFFERS, Action.UPDATE, "half done by an attempt before", afresh=True)
     again = f"`reconcile run {' '.join(record.key)}` provisions all of it again"
     return replace(seen, reason=f"{seen.reason}, though partly revoked; {again}")
