@@ -273,6 +273,27 @@ def test_what_was_made_so_short_that_it_is_over_does_not_come_again_while_its_en
     assert status(machine) is Status.PRESENT
 
 
+@pytest.mark.parametrize("what", ["login", "address"])
+def test_what_a_commit_ends_gives_no_other_account_that_it_names(machine, accounts, repo, what):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.manifest("tool", by_login(accounts) if what == "login" else accounts.manifest(revoke=True))
+    repo.hire("ada", "tool", extra={"LOGIN": "ada"})
+    repo.commit()
+    machine.reconcile()
+    machine.clock.turn(hours=2)
+    ends = {"integration": "tool", "for": "1h"}
+    if what == "login":
+        repo.hire("ada", ends, extra={"LOGIN": "lovelace"})
+    else:
+        accounts.add("lovelace@example.com")
+        repo.hire("ada", ends, email="lovelace@example.com")
+    repo.commit()
+    for _ in range(2):
+        (left,) = machine.reconcile().rows
+        assert (left.access, left.status) == ("tool", Status.REVOKED)
+    assert (sum(accounts.created.values()), len(accounts.calls("DELETE"))) == (1, 1)
+
+
 def test_a_time_that_was_over_when_it_was_first_acted_on_takes_nothing_away(machine, accounts, repo):
     assert status(machine) is Status.PRESENT
     give(repo, until="2026-11-30T18:00")

@@ -19,7 +19,7 @@ from reconciler.engine.decide.orphans import all_needed
 from reconciler.engine.decide.planned import NOTHING_STORED, DependencyOutputs
 from reconciler.engine.observe.checker import Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
-from reconciler.model.decision_inputs import Policy, spent
+from reconciler.model.decision_inputs import Policy, spent, still_wanted
 from reconciler.model.errors import Blocked, RepositoryError
 from reconciler.model.grant import APART, Grant, Key, Over, Phase, Record
 from reconciler.model.hire import NamedChoice
@@ -202,7 +202,7 @@ class Renamer(Frozen, kw_only=True):
                 own = found.get(grant.key)
                 former = None if own is None else _former(own, integration, now)
                 if own is not None and former is not None:
-                    if spent(own, self.policy.now):
+                    if not still_wanted(grant, own, self.policy.now):
                         continue
                     if back is None and (own.phase is Phase.REVOKED or not own.leaves_something):
                         continue
@@ -220,7 +220,7 @@ class Renamer(Frozen, kw_only=True):
         more, needs = dict[Key, Key](), {grant.key.access: grant.needs for grant in grants}
         for grant in grants:
             integration, own, (hire, access) = self.integrations.get(grant.integration), found.get(grant.key), grant.key
-            if integration is None or grant.key in moves or (own is not None and spent(own, self.policy.now)):
+            if integration is None or grant.key in moves or not still_wanted(grant, own, self.policy.now):
                 continue
             for need in sorted(all_needed(access, needs)):
                 lender, place = found.get(Key(hire, need)), moves.get(Key(hire, need))
@@ -249,7 +249,9 @@ class Renamer(Frozen, kw_only=True):
             integration = self.integrations.get(record.integration)
             if integration is None or "email" not in integration.names.asked_with or not _lasts(record):
                 continue
-            if spent(record, self.policy.now):
+            grant = next((grant for grant in self.desired.grants(key.hire) if grant.key == key), None)
+            now = self.policy.now
+            if spent(record, now) if grant is None else not still_wanted(grant, record, now):
                 continue
             if (entry := self._entry_again(record, found)) is not None:
                 moves[key] = entry
@@ -257,7 +259,6 @@ class Renamer(Frozen, kw_only=True):
             file = self.desired.hires.file(key.hire)
             if file is None or file.email is None or not _elsewhere(record, file.email):
                 continue
-            grant = next((grant for grant in self.desired.grants(key.hire) if grant.key == key), None)
             if grant is None or grant.hold is not None or grant.integration != record.integration:
                 continue
             theirs = [each for each in found.values() if each.key.hire == key.hire]
