@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.server import PAGE, heard, serving
-from bench.world import folder, took
+from bench.world import folder, reconcile_twice, took
 
-__all__ = ["asked", "audited"]
+__all__ = ["asked", "audited", "divided"]
 
 PEOPLE = 1000
 
@@ -32,6 +32,9 @@ asyncio.run(main(*sys.argv[1:]))
 """
 """What somebody writes in ten minutes."""
 
+ON_ONE = "import os, sys; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); os.execv(sys.argv[1], sys.argv[1:])"
+"""Start a program on one processor."""
+
 
 def asked(people: int = PEOPLE) -> Iterator[tuple[float, float]]:
     """Requests of an audit of people who are all in a listing in pages of a hundred; its pages."""
@@ -49,6 +52,15 @@ def audited(busy: float = 0.0) -> Iterator[tuple[float, float]]:
         root = folder(Path(name), url, PEOPLE, listing=True)
         while True:
             yield 1000 * took(_audit(root)), 1000 * took([sys.executable, "-c", SCRIPT, str(root), url])
+
+
+def divided() -> Iterator[tuple[float, float]]:
+    """Seconds of an audit of 4,000 people with twenty entries each, on all processors, and on one."""
+    with serving() as url, tempfile.TemporaryDirectory() as name:
+        root = folder(Path(name), url, 4 * PEOPLE, integrations=20, listing=True)
+        reconcile_twice(root)
+        while True:
+            yield took(_audit(root)), took([sys.executable, "-c", ON_ONE, *_audit(root)])
 
 
 def _audit(root: Path) -> list[str]:

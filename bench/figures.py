@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from bench.audits import asked, audited
+from bench.audits import asked, audited, divided
 from bench.checks import bare, ours, passed, with_aiohttp, with_requests
 from bench.daemons import (
     MANY,
@@ -303,6 +303,7 @@ ALL: dict[str, Figure] = {
     "creates at 180 a minute, by rate": Figure(partial(limited, told_by_service=False), "1/min", ">= 0.95", rounds=1),
     "audit of 1,000, against an aiohttp script": Figure(audited, "ms", "< 1"),
     "audit of 1,000, against it, 1,000 requests/s": Figure(partial(audited, 0.001), "ms", "< 1"),
+    "audit of 80,000 on all processors, against one": Figure(divided, "s", "< 1; 0.7 with two to itself", rounds=3),
     "commit to first request, 100,000 hires": Figure(acted, "ms", "<= 25 ms"),
     "commit to first request in a full pass": Figure(acted_meanwhile, "ms", "<= 50 ms"),
     "the same, at worst": Figure(partial(acted_meanwhile, worst=True), "ms", "<= 250 ms"),
