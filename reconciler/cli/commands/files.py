@@ -146,19 +146,13 @@ def compared(checkout: Checkout, base: str, head: str) -> tuple[Difference, list
     before = _side(reader, checkout.at(base), now, validated, may_be_empty=True)
     tree = checkout.worktree() if head == WORKTREE else checkout.at(head)
     after = _side(reader, tree, now, validated, base=before.files)
-    after = replace(after, problems=[*_unwalkable(checkout, before.revision, tree), *after.problems])
+    # A commit of the branch that cannot be walked would be refused after the merge.
+    committed = WORKTREE not in (before.revision, tree.revision)
+    if committed and (found := checkout.extents.first_endless(tree.revision, before.revision)) is not None:
+        endless = Problem(f"commit {found[0][:12]}", None, str(found[1]))
+        after = replace(after, problems=[endless, *after.problems])
     day = Policy.of(after.files.settings, now).today if after.files is not None else now.date()
     return compare(before, after, day), after.problems
-
-
-def _unwalkable(checkout: Checkout, base: str, head: Tree) -> Iterator[Problem]:
-    """Report the first commit of the branch that cannot be walked: after the merge it would be refused."""
-    from reconciler.repository.git.checkout import WORKTREE
-
-    if WORKTREE in (base, head.revision):
-        return
-    if (found := checkout.extents.first_endless(head.revision, base)) is not None:
-        yield Problem(f"commit {found[0][:12]}", None, str(found[1]))
 
 
 def _side(

@@ -60,6 +60,9 @@ def import_(options: SharedOptions, name: str, branch: str | None, *, write: boo
     """
     import asyncio
 
+    from reconciler.intake.files import write_all
+    from reconciler.repository.git.branches import commit_to_branch
+
     if write and branch is not None:
         raise UsageError("--write changes the work tree and --branch a branch: give one of them")
     redactor = set_up(options)
@@ -75,12 +78,16 @@ def import_(options: SharedOptions, name: str, branch: str | None, *, write: boo
         raise NothingImported(plan.refusal)
     if not plan.changes:
         return 0
+    files, root = {each.file: each.content for each in plan.changes}, run.context.checkout.root
     if write:
-        run.write(plan)
+        write_all(root, files, {each.file: each.before for each in plan.changes if each.before is not None})
         next_steps = "`git add hires && git diff --staged`, commit, and `reconcile validate`"
         note(f"{count(len(plan.changes), 'file')} written; next: {next_steps}")
     elif branch is not None:
-        note(f"committed to {branch}: {run.commit(plan, branch)[:12]}")
+        parts = "\n".join(f"{word}: {len(of)}" for word, of in _parts(plan) if of)
+        message = f"Import people from {plan.source}\n\n{parts}\n"
+        commit = commit_to_branch(run.context.checkout, run.tree.revision, branch, files, message)
+        note(f"committed to {branch}: {commit[:12]}")
     else:
         note(f"nothing is written; next: `reconcile import {name} --write`, or --branch for a pull request")
     return PENDING
@@ -175,20 +182,6 @@ class _ImportRun:
         file = self.tree.find(path)
         assert file is not None  # it was read from there
         return self.tree.read(file)
-
-    def write(self, plan: ImportPlan) -> None:
-        from reconciler.intake.files import write_all
-
-        before = {each.file: each.before for each in plan.changes if each.before is not None}
-        write_all(self.context.checkout.root, {each.file: each.content for each in plan.changes}, before)
-
-    def commit(self, plan: ImportPlan, branch: str) -> str:
-        from reconciler.repository.git.branches import commit_to_branch
-
-        parts = [f"{word}: {len(of)}" for word, of in _parts(plan) if of]
-        message = f"Import people from {plan.source}\n\n{chr(10).join(parts)}\n"
-        files = {each.file: each.content for each in plan.changes}
-        return commit_to_branch(self.context.checkout, self.tree.revision, branch, files, message)
 
 
 def _empty(reading: SourceRecords, name: str, left_out: Sequence[LeftOut]) -> str:

@@ -15,7 +15,6 @@ from reconciler.repository.reviews import canonical
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from reconciler.repository.reviews import Line
     from reconciler.review.proof import Stand
     from reconciler.review.signed_off import Judged
 
@@ -95,20 +94,20 @@ def as_table(found: list[Judged], period: str, *, markdown: bool) -> Iterator[st
     yield f"**{headline}**" if markdown else headline
     if markdown:
         yield ""
-    bullet = "- " if markdown else ""
+    bullet, quote = ("- ", code) if markdown else ("", printable)
     for each in found:
-        name = code(each.review.path) if markdown else each.review.path
-        yield f"{bullet}{name}: {_counts(each)}"
+        yield f"{bullet}{quote(each.review.path)}: {_counts(each)}"
     for each in found:
         for problem in each.problems:
             yield problem_line(problem) if markdown else printable(str(problem))
         open_ = [line for line in each.review.lines if line.index in each.open]
-        for line in open_[:MAX_SHOWN]:
-            yield f"{bullet}{_place(each, line, markdown=markdown)}: still there: {each.open[line.index]}"
-        yield from _more(len(open_), "still there", bullet)
-        for line in each.undecided[:MAX_SHOWN]:
-            yield f"{bullet}{_place(each, line, markdown=markdown)}: undecided"
-        yield from _more(len(each.undecided), "undecided", bullet)
+        for lines, what in ((open_, "still there"), (each.undecided, "undecided")):
+            for line in lines[:MAX_SHOWN]:
+                where = f"{each.review.path}:{each.review.place('lines', line.index, 'decision') or 1}"
+                why = f": {each.open[line.index]}" if lines is open_ else ""
+                yield f"{bullet}{quote(where)}: {quote(str(line))}: {what}{why}"
+            if len(lines) > MAX_SHOWN:
+                yield f"{bullet}and {len(lines) - MAX_SHOWN} more are {what}; --output csv has all"
 
 
 def _totals(found: list[Judged]) -> Iterator[tuple[str, str]]:
@@ -135,11 +134,6 @@ def _span(term: str, days: list[str]) -> Iterator[tuple[str, str]]:
         yield term, days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
-def _more(number: int, what: str, bullet: str) -> Iterator[str]:
-    if number > MAX_SHOWN:
-        yield f"{bullet}and {number - MAX_SHOWN} more are {what}; --output csv has all"
-
-
 def _headline(found: list[Judged]) -> str:
     lines = sum(len(each.review.lines) for each in found)
     undecided = sum(len(each.undecided) for each in found)
@@ -157,11 +151,6 @@ def _counts(each: Judged) -> str:
     due = f", due {each.review.due}" if each.review.due is not None and each.undecided else ""
     over = ", which is over" if due and each.review.overdue(datetime.now(UTC).date()) else ""
     return f"{kept} kept, {removed} to be removed, {len(each.undecided)} undecided{due}{over}"
-
-
-def _place(each: Judged, line: Line, *, markdown: bool) -> str:
-    where = f"{each.review.path}:{each.review.place('lines', line.index, 'decision') or 1}"
-    return f"{code(where)}: {code(str(line))}" if markdown else printable(f"{where}: {line}")
 
 
 def _whole(judged: Judged) -> dict[str, str]:
