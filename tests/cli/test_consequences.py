@@ -91,7 +91,7 @@ def test_a_department_that_moves_is_one_cause_and_fits_a_screen(repo: Repo, call
         "",
         "**What changed in the files**",
         "",
-        "- `department Sales → Design`: 14 people, gain `chat`, `draw`; lose `crm`",
+        "- `department Sales → Design`: 14 people, 2 entries added, 1 removed each: gain `chat`, `draw`; lose `crm`",
         "",
         "**14 grants removed**",
         "",
@@ -103,6 +103,22 @@ def test_a_department_that_moves_is_one_cause_and_fits_a_screen(repo: Repo, call
         "- 14 people get `draw`",
     ]
     assert len(re.sub(r"<details>.*?</details>", "", comment, flags=re.DOTALL).splitlines()) <= SCREEN
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("Sales", "", "3 people, 1 entry removed each: lose `crm`"),
+        ("", "Design", "3 people, 2 entries added each: gain `chat`, `draw`"),
+    ],
+)
+def test_a_cause_says_how_much_each_of_its_people_gains_or_loses(
+    repo: Repo, call: Call, before: str, after: str, said: str
+) -> None:
+    people(repo, before, 3)
+    base = repo.commit("before")
+    people(repo, after, 3)
+    assert said in shown(repo, call, base)[1]
 
 
 def test_many_who_join_fit_a_screen(repo: Repo, call: Call) -> None:

@@ -164,7 +164,18 @@ def cause(each: Consequence, quote: Quote) -> str:
     told = (("gain", each.added), ("lose", each.revoked), ("are no longer to have", each.removed - each.revoked))
     found = [f"{what} {_counted(counts, number, quote)}" for what, counts in told if counts]
     whom = "the same person with another address" if each.cause.renamed else people(number)
-    return f"{title}: {whom}, {'; '.join(found) or count(each.grants, 'grant') + ' changed'}"
+    return f"{title}: {whom},{_alike(each)} {'; '.join(found) or count(each.grants, 'grant') + ' changed'}"
+
+
+def _alike(each: Consequence) -> str:
+    """Say how many entries each of several people gains and loses, if all do the same ones."""
+    if {*each.added.values(), *each.removed.values()} != {len(each.people)}:
+        return ""
+    noun = "entry" if len(each.added or each.removed) == 1 else "entries"
+    told = [f"{len(each.added)} {noun} added"] if each.added else []
+    if each.removed:
+        told.append(f"{len(each.removed)} removed" if told else f"{len(each.removed)} {noun} removed")
+    return f" {', '.join(told)} each:"
 
 
 def _concerns(each: Consequence) -> str:
