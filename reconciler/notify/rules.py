@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Self
@@ -191,12 +191,10 @@ def alerts_of(
     rows = list(rows)
     news = [
         *outages(state.watches, rows, now),
-        *_grown(state.failed, map(_as_failed, rows), NewsKind.FAILED, Status.FAILED, HELD_BACK),
-        *_overdue(state.overdue, rows),
-        *_grown(state.blocked, rows, NewsKind.BLOCKED, Status.BLOCKED, HELD_BACK - {Status.FAILED}),
-        *_grown(
-            state.differing, [row for row in rows if not _waits_otherwise(row)], NewsKind.DIFFERS, Status.DIFFERS, SAME
-        ),
+        *_grown(state.failed, rows, NewsKind.FAILED, _failed, _among(HELD_BACK)),
+        *_grown(state.overdue, rows, NewsKind.OVERDUE, lambda row: row.overdue, lambda row: row.action.acts),
+        *_grown(state.blocked, rows, NewsKind.BLOCKED, _among({Status.BLOCKED}), _among(HELD_BACK - {Status.FAILED})),
+        *_grown(state.differing, rows, NewsKind.DIFFERS, _left_to_a_person, _among({Status.DIFFERS, *SAME})),
         *_happened(events),
     ]
     _drop_solved(state, rows)
@@ -237,42 +235,37 @@ def outages(watches: dict[str, CheckStreak], rows: Iterable[Row], now: datetime)
 
 
 def _grown(
-    known: set[str], rows: Iterable[Row], kind: NewsKind, status: Status, stays: frozenset[Status]
+    known: set[str],
+    rows: Iterable[Row],
+    kind: NewsKind,
+    is_so: Callable[[Row], bool],
+    may_be_so: Callable[[Row], bool],
 ) -> list[News]:
-    """Return news of the grants that reached a status, one for each integration."""
-    found: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        mark = _mark(row)
-        if row.status is status and mark not in known:
-            known.add(mark)
-            found[row.integration].append(row)
-        elif row.status not in {status, *stays}:
-            known.discard(mark)
-    return [_news(kind, name, [(f"{row.hire}/{row.access}", row.reason) for row in new]) for name, new in found.items()]
-
-
-def _as_failed(row: Row) -> Row:
-    """Let a lock that failed, or that a person has to do, count like an attempt that failed."""
-    lasts = row.locked in (LockState.FAILED, LockState.MANUAL)
-    return replace(row, status=Status.FAILED) if lasts else row
-
-
-def _overdue(known: set[str], rows: Iterable[Row]) -> list[News]:
-    """Return news of the grants whose time is over and that are not gone, one for each integration."""
+    """Return news of grants of which something is so now, one for each integration; who `may_be_so` stays known."""
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for row in rows:
         mark = _mark(row)
-        if row.overdue and mark not in known:
+        if not is_so(row):
+            if not may_be_so(row):
+                known.discard(mark)
+        elif mark not in known:
             known.add(mark)
             found[row.integration].append((f"{row.hire}/{row.access}", row.reason))
-        elif not row.overdue and not row.action.acts:
-            known.discard(mark)
-    return [_news(NewsKind.OVERDUE, name, lines) for name, lines in found.items()]
+    return [_news(kind, name, lines) for name, lines in found.items()]
 
 
-def _waits_otherwise(row: Row) -> bool:
-    """Whether a grant that differs needs no person, or is reported as drift."""
-    return row.status is Status.DIFFERS and (not row.waits_for_person or row.code is ReasonCode.DRIFT)
+def _among(statuses: Collection[Status]) -> Callable[[Row], bool]:
+    return lambda row: row.status in statuses
+
+
+def _failed(row: Row) -> bool:
+    """Whether an attempt failed, or a lock did, or a person has to lock it."""
+    return row.status is Status.FAILED or row.locked in (LockState.FAILED, LockState.MANUAL)
+
+
+def _left_to_a_person(row: Row) -> bool:
+    """Whether a grant differs, and that is not reported as drift."""
+    return row.waits_for_person and row.code is not ReasonCode.DRIFT
 
 
 def _happened(events: Iterable[Event]) -> list[News]:
