@@ -23,7 +23,7 @@ from reconciler.model.grant import Grant, Key, Phase, Record
 from reconciler.model.hire import Entry
 from reconciler.model.settings import Forge
 from reconciler.model.text import hint
-from reconciler.model.value import Frozen
+from reconciler.model.value import Frozen, fields
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.problems import model_of
 from reconciler.repository.documents.yaml import BrokenFile, Loaded, read
@@ -74,14 +74,11 @@ class Request(Frozen):
         """The object of docs/commands.md, "JSON"."""
         return {
             "request": self.stem,
-            "hire": self.asked.hire,
-            "integration": self.asked.access.integration,
-            "state": self.state,
-            "until": stamp(self.until),
-            "reason": self.asked.reason,
-            "requested_by": self.asked.requested_by,
-            "branch": self.branch,
-            **({} if self.refused is None else {"refused": self.refused}),
+            **fields(self.asked, "hire"),
+            **fields(self.asked.access, "integration"),
+            **fields(self, "state", "until"),
+            **fields(self.asked, "reason", "requested_by"),
+            **fields(self, "branch", *(() if self.refused is None else ("refused",))),
         }
 
 
