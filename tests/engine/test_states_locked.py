@@ -375,6 +375,29 @@ def test_lock_that_deleted_nothing_is_no_revocation_where_git_no_longer_wants_it
     assert "ada@example.com" in accounts.people
 
 
+def test_half_made_webhook_that_a_lock_switched_off_is_not_forgotten(machine, accounts, repo):
+    """Once it left git, under the lock or after it."""
+    hook = [{"url": f"{accounts.url}/hook/{name}"} for name in ("begin", "rest", "off")]
+    repo.manifest("hook", {"execute": hook[:2], "lock": hook[2:], "revoke": [{"url": f"{accounts.url}/hook/end"}]})
+    for name in ("begin", "rest", "off", "end"):
+        accounts.route("POST", f"/hook/{name}", {"ok": True})
+    accounts.fail_next(1, 500, prefix="/hook/rest")
+    repo.hire("ada", "hook")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "hook").status is Status.RETRYING
+    machine.lock("ada")
+    assert row(machine.reconcile(), "ada", "hook").reason == f"{SAID}; switched off"
+    repo.hire("ada")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "hook").status is Status.SUSPENDED
+    machine.enqueue("unlock", "ada")
+    for _ in range(2):
+        assert row(machine.reconcile(), "ada", "hook").status is Status.ORPHANED
+    machine.enqueue("revoke", "ada", "hook")
+    assert row(machine.reconcile(), "ada", "hook").status is Status.REVOKED
+    assert len(accounts.calls("POST", "/hook/end")) == 1
+
+
 def test_lock_without_effect_has_failed(lockable, accounts):
     accounts.route("PATCH", "/users/{email}", lambda _received, **_found: {"ok": True})
     lockable.lock("ada")

@@ -281,7 +281,9 @@ def _locked_out(record: Record, lock: Lock | None, left: Verdict, now: datetime,
         new = replace(new, checked_at=now)
     phase = Phase.REVOKED if not off else Phase.CONFIRMED if isinstance(left, Present) else Phase.DONE
     how = "switched off" if off else "gone"
-    new = replace(new, phase=phase, off=off, lost=False, last_error=None, **NOT_AS_WANTED, **SETTLED)
+    half = off and record.left_over  # it was never wholly made, and is there all the same
+    settled = {**SETTLED, "left_over": half}
+    new = replace(new, phase=phase, off=off, lost=False, last_error=None, **NOT_AS_WANTED, **settled)
     if lock is not None:
         shown = stated(Status.SUSPENDED, Action.NONE, f"{lock}; {how}")
         new = replace(new, **shown, locked=LockState.DONE)
