@@ -1107,7 +1107,7 @@ class Model(RuleBasedStateMachine):
                 doubt = {each.place: Came.IN_DOUBT for each in sent if each.answered_at is None}
                 assert attempt.kind == duty.act, f"{grant}: {attempt.kind}, not {duty.act}"
                 record = self.program.ledger.grants.record(dict(self._keys())[grant])
-                unwritten = not whole and record is not None and record.phase == "executed"
+                unwritten = not whole and record is not None and (record.phase == "executed" or record.unseen)
                 tried = Tried(
                     {_place(duty, call): call.came for call in calls} | doubt,
                     seen=grant in self.services.confirmed and not unwritten,
