@@ -226,8 +226,11 @@ class CaseStage:
         return {grant.key: self._confirmed(grant, {key: value for key, value in sent.items() if key not in form})}
 
     def _confirmed(self, grant: Grant, of_hire: Mapping[str, Any]) -> Record:
-        """Return the record of a grant that was found as wanted; `of_hire` are values that the hire had then."""
-        prepared = self.integration.prepare(grant, NOTHING_STORED, kind=None)
+        """Return the record of a grant that was found as wanted; `of_hire` are values that the hire had then.
+
+        Of who left, what git wanted does not count.
+        """
+        wants = {} if self._case.orphan else self.integration.prepare(grant, NOTHING_STORED, kind=None).wants
         then = NOW - timedelta(days=1)
         return Record(
             key=grant.key,
@@ -237,8 +240,8 @@ class CaseStage:
             source=grant.source,
             phase=Phase.CONFIRMED,
             status=Status.PRESENT,
-            snapshot={**prepared.snapshot, **of_hire},
-            wants=prepared.wants,
+            snapshot={**self.integration.snapshot(grant), **of_hire},
+            wants=wants,
             checked_at=then,
             confirmed_at=then,
             as_wanted_at=then,

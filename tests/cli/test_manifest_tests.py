@@ -41,6 +41,9 @@ PASSING = {
     "changed by a commit": case(answered("admin"), expect="differs", sends=PUT, before={"values": {"ROLE": "admin"}}),
     "drift is mended": case(answered("admin"), expect="differs", sends=PUT, before={"values": {"ROLE": "member"}}),
     "who left": case(answered(), expect="orphaned", sends=DELETE, orphan=True),
+    "who left, without a value that only where uses": case(
+        answered(), expect="orphaned", sends=DELETE, orphan=True, values={}
+    ),
     "who left and is gone": case(ABSENT, NOBODY, expect="revoked", sends=[], orphan=True),
     "by the listing, and then alone": case(LISTED, answered(), expect="present", list=True),
     "an answer that is not used": case(answered(), NOBODY, expect="present"),
