@@ -46,14 +46,12 @@ def _unshown(kind: type[Frozen]) -> frozenset[str]:
 
 def fields(value: object, *names: str) -> dict[str, Any]:
     """Return some fields of a value as JSON has them; nulls where there is no value."""
-    return {name: _as_json(None if value is None else getattr(value, name)) for name in names}
-
-
-def _as_json(value: Any) -> Any:
-    match value:
-        case datetime():
-            return stamp(value)
-        case tuple():
-            return list(value)
-        case _:
-            return value
+    if value is None:
+        return dict.fromkeys(names)
+    found = {name: getattr(value, name) for name in names}
+    for name, item in found.items():
+        if isinstance(item, datetime):
+            found[name] = stamp(item)
+        elif isinstance(item, tuple):
+            found[name] = list(item)
+    return found
