@@ -75,7 +75,7 @@ class ForgeProject:
     """Where the API of one project of a forge is, and how it is asked."""
 
     def __init__(self, forge: Forge, token: str, timeout: float) -> None:
-        self._token, self._timeout = token, timeout
+        self._forge, self._token, self._timeout = forge, token, timeout
         host = urlsplit(forge.url).hostname
         paths = {"github": "/api/v3", "gitlab": "/api/v4", "gitea": "/api/v1"}
         self.base = "https://api.github.com" if host == "github.com" else f"{forge.url.rstrip('/')}{paths[forge.kind]}"
@@ -146,13 +146,8 @@ class ForgeProject:
         return ForgeError(message) if seconds is None else Limited(message, seconds)
 
 
-class ForgeClient:
+class ForgeClient(ForgeProject):
     """The calls to one project of a forge."""
-
-    def __init__(self, forge: Forge, token: str, timeout: float) -> None:
-        self._forge = forge
-        self._at = ForgeProject(forge, token, timeout)
-        self._pulls = self._at.pulls
 
     def find(self, branch: str) -> PullRequest | None:
         """Return the open pull request of a branch; None if there is none."""
@@ -165,7 +160,7 @@ class ForgeClient:
             case _:
                 params = {"state": "open"}
         own = (
-            each for each in self._listed(self._pulls, params) if _head(each) in (None, branch) and not _of_fork(each)
+            each for each in self._listed(self.pulls, params) if _head(each) in (None, branch) and not _of_fork(each)
         )
         pull = next(map(_pull, own), None)
         return None if pull is None else replace(pull, reviewers={**pull.reviewers, **self._reviewed(pull)})
@@ -176,7 +171,7 @@ class ForgeClient:
             given = {"source_branch": branch, "target_branch": base, "title": title, "description": text}
         else:
             given = {"head": branch, "base": base, "title": title, "body": text}
-        return _pull(self._ask("POST", self._pulls, json=given))
+        return _pull(self._ask("POST", self.pulls, json=given))
 
     def ask_reviewers(self, pull: PullRequest, logins: Iterable[str]) -> Iterator[str]:
         """Ask for reviews who is not asked and has given none; yield why, for each login whom the forge refuses."""
@@ -186,7 +181,7 @@ class ForgeClient:
             return
         for login in logins:
             try:
-                self._ask("POST", f"{self._pulls}/{pull.number}/requested_reviewers", json={"reviewers": [login]})
+                self._ask("POST", f"{self.pulls}/{pull.number}/requested_reviewers", json={"reviewers": [login]})
             except ForgeError as error:
                 yield f"{login} is not asked for a review: {error}"
 
@@ -196,7 +191,7 @@ class ForgeClient:
             try:
                 known = self._ask("GET", "/users", params={"username": login})
                 ids += [int(each["id"]) for each in known if each["username"].lower() == login.lower()][:1] or _nobody()
-                self._ask("PUT", f"{self._pulls}/{pull.number}", json={"reviewer_ids": ids})
+                self._ask("PUT", f"{self.pulls}/{pull.number}", json={"reviewer_ids": ids})
             except (ForgeError, KeyError, TypeError, ValueError) as error:
                 yield f"{login} is not asked for a review: {error}"
 
@@ -205,21 +200,21 @@ class ForgeClient:
         if self._forge.kind == "gitlab":
             return {}
         try:
-            return _users(each.get("user") for each in self._listed(f"{self._pulls}/{pull.number}/reviews", {}))
+            return _users(each.get("user") for each in self._listed(f"{self.pulls}/{pull.number}/reviews", {}))
         except (ForgeError, AttributeError, TypeError, ValueError):
             return {}  # at worst somebody is asked twice
 
     def _listed(self, path: str, params: Mapping[str, str]) -> list[Any]:
         async def listed() -> list[Any]:
-            async with self._at.client() as client:
-                return await self._at.listed(client, path, params)
+            async with self.client() as client:
+                return await self.listed(client, path, params)
 
         return asyncio.run(listed())
 
     def _ask(self, method: str, path: str, **given: Any) -> Any:
         async def asked() -> Any:
-            async with self._at.client() as client:
-                return await self._at.read(client, method, path, **given)
+            async with self.client() as client:
+                return await self.read(client, method, path, **given)
 
         return asyncio.run(asked())
 
@@ -307,16 +302,15 @@ def _advice(code: int) -> str:
     return "try again"
 
 
-class ApprovalReader:
+class ApprovalReader(ForgeProject):
     """The merged pull requests of one project. An answer that cannot be read is a ForgeError.
 
     Of each reviewer the last word counts; who wrote the pull request, or a commit of it, approves nothing.
     """
 
     def __init__(self, forge: Forge, token: str, timeout: float) -> None:
-        self._kind = forge.kind
-        self._at = ForgeProject(forge, token, timeout)
-        self._client = self._at.client()
+        super().__init__(forge, token, timeout)
+        self._client = self.client()
 
     async def aclose(self) -> None:
         """Close its connections."""
@@ -335,24 +329,24 @@ class ApprovalReader:
 
     async def _pull(self, commits: Sequence[str], branch: str) -> dict[str, Any] | None:
         for commit in commits:
-            match self._kind:
+            match self._forge.kind:
                 case "github":
-                    path = f"{self._at.path}/commits/{commit}/pulls"
+                    path = f"{self.path}/commits/{commit}/pulls"
                 case "gitlab":
-                    path = f"{self._at.path}/repository/commits/{commit}/merge_requests"
+                    path = f"{self.path}/repository/commits/{commit}/merge_requests"
                 case _:
-                    path = f"{self._at.path}/commits/{commit}/pull"
+                    path = f"{self.path}/commits/{commit}/pull"
             found = await self._known(path) or []
             own = [each for each in ([found] if isinstance(found, dict) else found) if self._is_merged(each, branch)]
             if own:  # of several that have the commit the first one brought it
                 return dict(min(own, key=lambda pull: str(pull.get("merged_at") or "")))
         # Not every forge knows of every commit which pull request brought it: a rebased one, a fast-forward.
-        known = await self._at.read(self._client, "GET", self._at.pulls, params=self._closed(branch))
+        known = await self.read(self._client, "GET", self.pulls, params=self._closed(branch))
         closed = (pull for pull in known if self._is_merged(pull, branch) and self._brought(pull, commits))
         return next((dict(pull) for pull in closed), None)
 
     def _closed(self, branch: str) -> dict[str, str]:
-        match self._kind:
+        match self._forge.kind:
             case "github":
                 return {
                     "state": "closed",
@@ -367,36 +361,36 @@ class ApprovalReader:
                 return {"state": "closed", "sort": "recentupdate", "limit": str(PAGE)}
 
     def _is_merged(self, pull: Mapping[str, Any], branch: str) -> bool:
-        if self._kind == "gitlab":
+        if self._forge.kind == "gitlab":
             return bool(pull["state"] == "merged" and pull["target_branch"] == branch)
         return bool(pull.get("merged_at") or pull.get("merged")) and pull["base"]["ref"] == branch
 
     def _brought(self, pull: Mapping[str, Any], commits: Sequence[str]) -> bool:
-        head = pull.get("sha") if self._kind == "gitlab" else (pull.get("head") or {}).get("sha")
+        head = pull.get("sha") if self._forge.kind == "gitlab" else (pull.get("head") or {}).get("sha")
         return not {pull.get("merge_commit_sha"), pull.get("squash_commit_sha"), head}.isdisjoint(commits)
 
     async def _said_of(self, pull: dict[str, Any]) -> Merged:
-        number = int(pull["iid"] if self._kind == "gitlab" else pull["number"])
-        path = f"{self._at.pulls}/{number}"
-        if self._kind == "github" and "merged_by" not in pull:  # lists leave it out
+        number = int(pull["iid"] if self._forge.kind == "gitlab" else pull["number"])
+        path = f"{self.pulls}/{number}"
+        if self._forge.kind == "github" and "merged_by" not in pull:  # lists leave it out
             pull |= await self._known(path) or {}
         by = pull.get("merge_user") or pull.get("merged_by")
-        wrote = pull.get("author") if self._kind == "gitlab" else pull.get("user")
+        wrote = pull.get("author") if self._forge.kind == "gitlab" else pull.get("user")
         writers = _Writers([wrote] if wrote else [])
         with suppress(NotKnown):  # a forge of another release may not have the list
-            for commit in await self._at.listed(self._client, f"{path}/commits"):
+            for commit in await self.listed(self._client, f"{path}/commits"):
                 writers.add(commit)
-        if self._kind == "gitlab":
-            approvals = (await self._at.read(self._client, "GET", f"{path}/approvals"))["approved_by"]
+        if self._forge.kind == "gitlab":
+            approvals = (await self.read(self._client, "GET", f"{path}/approvals"))["approved_by"]
             approvers = [each["user"] for each in approvals if each["user"]]  # an account that was deleted has none
         else:
-            approvers = [*_approvers(await self._at.listed(self._client, f"{path}/reviews"))]
+            approvers = [*_approvers(await self.listed(self._client, f"{path}/reviews"))]
         return Merged(number, tuple(_login(each) for each in approvers if each not in writers), by and _login(by))
 
     async def _known(self, path: str) -> Any:
         """Return an answer; None where the forge does not know what is asked about."""
         try:
-            return await self._at.read(self._client, "GET", path)
+            return await self.read(self._client, "GET", path)
         except NotKnown:
             return None
 
