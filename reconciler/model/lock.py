@@ -98,6 +98,11 @@ class Locks:
             self._of_hire |= dict.fromkeys(found.hires, found)
             self._of_address |= dict.fromkeys(found.addresses, found)
 
+    @property
+    def hires(self) -> frozenset[str]:
+        """Return the ids of who is locked."""
+        return frozenset(self._of_hire)
+
     def of(self, hire: str, email: str) -> Lock | None:
         """Return the lock of a grant; None if its person is not locked."""
         if not self._locks:

@@ -187,6 +187,32 @@ def test_an_account_kept_for_a_broken_file_is_its_hires(logins: Machine, account
     )
 
 
+def test_account_that_a_lock_switched_off_is_given_to_nobody_until_the_lock_ends(
+    logins: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    """Its person left, and somebody else asks for it: it was switched on again, and whoever was locked could use it."""
+    one = f"{accounts.url}/users/{{{{LOGIN}}}}"
+    manifest = by_login(accounts)
+    manifest["exists"]["inactive"] = {"active": False}
+    manifest["update"] = [{"url": one, "method": "PATCH", "data": {"active": True}}]
+    manifest["lock"] = [{"url": one, "method": "PATCH", "data": {"active": False}}]
+    repo.manifest("tool", manifest)
+    repo.commit()
+    logins.reconcile()
+    logins.lock("ada")
+    logins.reconcile()
+    repo.remove("hires/ada.yaml")
+    hire(repo, "bob", "ceo")
+    repo.commit()
+    for _ in range(2):
+        found = row(logins.reconcile(), "bob", "tool")
+        assert (found.status, found.reason) == (Status.INVALID, "its account is that of ada/tool, who is locked")
+        assert accounts.people["ceo"]["active"] is False
+    logins.enqueue("unlock", "ada")
+    assert row(logins.reconcile(), "bob", "tool").status is Status.PRESENT
+    assert accounts.people["ceo"]["active"] is True
+
+
 @pytest.mark.parametrize("covers", [{"grants": [("bob", "tool~bo")]}, {"integrations": ["other"]}], ids=str)
 def test_nothing_of_who_asks_for_anothers_account_is_revoked_in_any_pass(
     logins: Machine, accounts: AccountService, repo: Repo, covers: dict[str, Any]

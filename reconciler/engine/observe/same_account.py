@@ -254,7 +254,7 @@ class Rivals:
         by_name = {each.service for each in integrations.values() if not told_by_address(each.manifest)}
         self._integrations = {name: each for name, each in integrations.items() if each.service in by_name}
         self._wanted = wanted
-        self._reading: asyncio.Task[tuple[FingerprintIndex, dict[str, Record]]] | None = None
+        self._reading: asyncio.Task[tuple[FingerprintIndex, dict[str, tuple[Record, str]]]] | None = None
 
     async def of(
         self,
@@ -262,28 +262,28 @@ class Rivals:
         own: Record | None,
         *,
         rows_of: Callable[[frozenset[str]], Awaitable[Iterable[Record]]],
-        unreadable: Callable[[], Awaitable[Iterable[Record]]],
+        kept: Callable[[], Awaitable[Iterable[tuple[Record, str]]]],
         now: datetime,
     ) -> str | None:
         """Return why a grant cannot have its account: it is another hire's, or may be. None if nobody else means it.
 
-        `own` is what the ledger has of the grant. `rows_of` reads the rows of some hires under their names now,
-        `unreadable` those of everybody whose file cannot be read.
+        `own` is what the ledger has of the grant. `rows_of` reads the rows of some hires under their names now, `kept`
+        those of everybody whose accounts nobody else gets, each with why.
         """
         if grant.integration not in self._integrations or (meant := _account(grant)) is None:
             return None
         if self._reading is None:
-            self._reading = asyncio.create_task(self._read_both(unreadable))
-        index, kept = await asyncio.shield(self._reading)
+            self._reading = asyncio.create_task(self._read_both(kept))
+        index, accounts = await asyncio.shield(self._reading)
         others = [
             other
             for hire in sorted(index.with_print(meant) - {grant.key.hire})
             for other in self._desired.grants(hire)
             if other.integration in self._integrations and _account(other) == meant
         ]
-        held = kept.get(meant)
+        held, why = accounts.get(meant, (None, ""))
         if held is not None and held.key.hire != grant.key.hire:
-            return f"its account is that of {held.key}, whose file cannot be read"
+            return f"its account is that of {held.key}, {why}"
         if not others:
             return None
         rows = {record.key: record for record in await rows_of(frozenset(other.key.hire for other in others))}
@@ -305,17 +305,17 @@ class Rivals:
         return f"its check means the account of {owner.key}: an account belongs to one hire"
 
     async def _read_both(
-        self, unreadable: Callable[[], Awaitable[Iterable[Record]]]
-    ) -> tuple[FingerprintIndex, dict[str, Record]]:
+        self, kept: Callable[[], Awaitable[Iterable[tuple[Record, str]]]]
+    ) -> tuple[FingerprintIndex, dict[str, tuple[Record, str]]]:
         index = await self._wanted.of(self._desired, self._integrations)
-        kept: dict[str, Record] = {}
-        for record in await unreadable():
+        accounts: dict[str, tuple[Record, str]] = {}
+        for record, why in await kept():
             integration = self._integrations.get(record.integration)
             if integration is not None and record.leaves_something and record.phase is not Phase.REVOKED:
                 meant = account(integration.manifest, record.service, (Layer(LEDGER, record.values),))
                 if meant is not None:
-                    kept[meant] = record
-        return index, kept
+                    accounts[meant] = record, why
+        return index, accounts
 
 
 class _PassIndex(Frozen):

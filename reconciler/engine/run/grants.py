@@ -74,8 +74,15 @@ class PlanningInputs(Frozen, kw_only=True):
 
     async def rival(self, grant: Grant, record: Record | None) -> str | None:
         """Return why a grant's account is another hire's, or may be; or None."""
-        rows_of, unreadable, now = self.rows_of_others, self.unreadable, self.policy.now
-        return await self.rivals.of(grant, record, rows_of=rows_of, unreadable=unreadable, now=now)
+        return await self.rivals.of(
+            grant, record, rows_of=self.rows_of_others, kept=self._kept_for_theirs, now=self.policy.now
+        )
+
+    async def _kept_for_theirs(self) -> list[tuple[Record, str]]:
+        """Return the rows of accounts that no other hire gets, each with why."""
+        locked = await self.rows_of_others(self.locks.hires) if self.locks.hires else ()
+        off = [(row, "who is locked") for row in locked if row.off]
+        return [*off, *((row, "whose file cannot be read") for row in await self.unreadable())]
 
     async def asked(
         self, integration: Integration, prepared: Prepared, verdict: Verdict
