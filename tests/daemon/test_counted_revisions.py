@@ -227,6 +227,34 @@ def test_none_of_many_new_ones_that_need_what_is_there_is_made_before_all_were_c
     assert sent(busy, "POST") == []
 
 
+def test_no_former_account_goes_before_others_may_come_in_their_place(
+    repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(repo, accounts, monkeypatch, max_new=3, max_change_percent=100)
+    monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", 2)
+    one = f"{accounts.url}/users/{{{{LOGIN}}}}"
+    by_login = {
+        "exists": {"url": one, "expected": "{{LOGIN}}", "fail_when_4xx_response_code": False},
+        "execute": [{"url": f"{accounts.url}/users", "data": {"email": "{{LOGIN}}"}}],
+        "revoke": [{"url": one, "method": "DELETE"}],
+    }
+    repo.manifest("tool", by_login)
+    for stem in STEMS:
+        repo.hire(stem, "tool", extra={"LOGIN": f"{stem}@example.com"})
+    repo.commit()
+    assert run_cli(repo).code == 0
+    for stem in GONE:
+        repo.hire(stem, "tool", extra={"LOGIN": f"new-{stem}"})
+    repo.commit()
+
+    async def run() -> None:
+        async with running(repo) as now:
+            await until(lambda: {stem for stem, why in held(now).items() if "max_new is 3" in why} == {*GONE})
+
+    asyncio.run(run())
+    assert (sent(accounts, "POST"), sent(accounts, "DELETE")) == ([], [])
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_none_of_many_is_updated_before_all_were_checked(
     repo: Repo, busy: Busy, monkeypatch: pytest.MonkeyPatch, *, again: bool

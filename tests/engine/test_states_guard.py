@@ -457,6 +457,34 @@ def test_a_release_lets_nothing_else_through_that_a_later_commit_does_to_the_sam
     assert held(few.reconcile()) == set()
 
 
+def test_a_release_lets_no_former_account_go_in_whose_place_a_later_commit_gives_another(few, accounts, repo):
+    one = f"{accounts.url}/users/{{{{LOGIN}}}}"
+    manifest = accounts.manifest() | {
+        "exists": {"url": one, "expected": "{{LOGIN}}", "fail_when_4xx_response_code": False},
+        "execute": [{"url": f"{accounts.url}/users", "data": {"email": "{{LOGIN}}"}}],
+        "revoke": [{"url": one, "method": "DELETE"}],
+    }
+    repo.manifest("tool", manifest)
+    repo.settings(gnupg_home=repo.gnupg.path, max_new=5, prune="revoke")
+
+    def commit(login, *numbers):
+        for number in numbers:
+            repo.hire(f"h{number:02}", "tool", extra={"LOGIN": login.format(number)})
+        repo.commit()
+
+    commit("h{:02}@example.com", *range(20))
+    few.reconcile()
+    commit("new-{}", *range(8))
+    assert len(held(few.reconcile())) == 8
+    few.release()
+    commit("newer-{}", *range(8))
+    assert len(held(few.reconcile())) == 8
+    assert (accounts.calls("POST"), accounts.calls("DELETE")) == ([], [])
+    few.release()
+    assert held(few.reconcile()) == set()
+    assert (len(accounts.calls("POST")), len(accounts.calls("DELETE"))) == (8, 8)
+
+
 def test_history_says_that_it_is_released_once_nothing_is_held_any_more(twenty, accounts):
     """A daemon lets many through in parts, and passes between these still find the others held."""
     lose(accounts, *range(10))

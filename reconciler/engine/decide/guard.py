@@ -249,8 +249,7 @@ class Changes:
         """Suspend what must not be executed now, and return the judgement that it follows from.
 
         A `partial` pass does not see all of what only checks show: a few grants are healed at once, as a few never trip
-        the guard, and more wait until all of the integration is checked. What a revision adds waits as long as others
-        of it are to be checked that may not be made.
+        it, and more wait until all are checked. So does what a revision adds, if others of it may not be made.
         """
         tripped = self.tripped(ledger)
         taken = self._taken.counts(ledger, self._met, self._renamed) if partial else {}
@@ -263,7 +262,8 @@ class Changes:
             if item.exempt:
                 return None
             waits = taken.get(integration, 0) > FEW and (item.decision.heals or self._only_found(item))
-            return COUNTING if waits or (integration in unchecked and makes(item)) else None
+            adds = makes(item) or APART in item.grant.key.access  # a former account goes once another may come
+            return COUNTING if waits or (integration in unchecked and adds) else None
 
         return _held(planned, why), Judgement(tripped=tripped, confirmed=self._confirmed(ledger) if tripped else {})
 

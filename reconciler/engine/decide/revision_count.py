@@ -7,13 +7,13 @@ itself. Of many entries that are new, some may be there already: nothing of thes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
 from reconciler.ledger.reader import LedgerReader
-from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.grant import APART, Key, Phase, Record
 from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
 from reconciler.model.value import Frozen, replace
@@ -86,15 +86,20 @@ class RevisionCount(Frozen):
         return replace(self, released=released & self.released & self.keys(Selection())).written()
 
     def alike(self, before: RevisionCount, differ: Sequence[Selection]) -> frozenset[Key]:
-        """Return what leaves as it did before, and what arrives as it did: not where files that `differ` give it."""
-        leaving = (key for name, keys in self.leaving.items() for key in keys & before.leaving.get(name, frozenset()))
-        arriving = (
-            key
-            for name, keys in self.arriving.items()
-            for key in keys & before.arriving.get(name, frozenset())
-            if not any(each.covers(key, name) for each in differ)
-        )
-        return frozenset((*leaving, *arriving))
+        """Return what leaves as it did before, and what arrives as it did: not where files that `differ` give it.
+
+        A former account leaves for what arrives in its place.
+        """
+
+        def both(now: Keys, then: Keys, *, leaves: bool) -> Iterator[Key]:
+            for name, keys in now.items():
+                for key in keys & then.get(name, frozenset()):
+                    given = APART in key.access or not leaves
+                    if not (given and any(each.covers(key, name) for each in differ)):
+                        yield key
+
+        leaving = both(self.leaving, before.leaving, leaves=True)
+        return frozenset((*leaving, *both(self.arriving, before.arriving, leaves=False)))
 
     def keys(self, selection: Selection) -> frozenset[Key]:
         """Return what leaves and arrives of a selection."""
