@@ -369,16 +369,24 @@ class Integration(Frozen, dict=True):
         return replace(record.as_grant(), manifest=self.manifest, layers=(Layer(LEDGER, values),))
 
     def prepare_orphan(self, record: Record, stored: Stored, *, kind: Kind) -> Prepared:
-        """Prepare an orphan to be checked and revoked. Raises Blocked like `prepare`."""
-        grant = self.orphan(record)
-        if self.fault is not None:
-            raise Blocked(str(self.fault), self.fault.cause)
+        """Prepare an orphan to be checked and revoked. Raises Blocked like `prepare`.
+
+        Initial data that neither its check nor these requests use may be missing.
+        """
+        grant, fault = self.orphan(record), self.fault
+        if fault is not None and fault.cause is not Cause.INITIAL_DATA:
+            raise Blocked(str(fault), fault.cause)
         scope = self.scope(grant.layers, stored)
         if self.manifest.exists is not None:
             scope = replace(scope, deferred=scope.deferred | frozenset(self.manifest.exists.store_data))
-        check = self.check(scope, orphan=True)
-        for call in requests_of(self.manifest, kind):
-            self._renders(call, scope)
+        try:
+            check = self.check(scope, orphan=True)
+            for call in requests_of(self.manifest, kind):
+                self._renders(call, scope)
+        except MissingVariable as error:
+            if fault is None or error.name not in {field.id for field in self.manifest.asks_for}:
+                raise
+            raise Blocked(str(fault), fault.cause) from error
         return Prepared(
             grant=grant,
             scope=scope,
