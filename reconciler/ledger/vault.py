@@ -17,7 +17,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct, convert, field, to_builtins
+from msgspec import Struct, convert, field
+from msgspec.structs import astuple
 
 from reconciler.ledger.entries import Change, Event, ValueChanges
 from reconciler.ledger.reader import LedgerReader
@@ -207,7 +208,9 @@ class Vault:
 
     def remember(self, key: Key, memory: Memory) -> dict[str, bytes]:
         """Seal a run's memory, by its name."""
-        return {run_name(key): self.sealed(run_name(key), to_builtins(memory))}
+        # What a directory answers has a type of its own, which `json` writes and `msgspec` does not.
+        kept = dict(zip(Memory.__struct_encode_fields__, astuple(memory), strict=True))
+        return {run_name(key): self.sealed(run_name(key), kept)}
 
     def keep(self, ledger: LedgerWriter, content: bytes) -> str:
         """Save a file, and return its name, which begins with the second in which it was made. Raises SecretsError."""
