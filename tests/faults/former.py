@@ -86,7 +86,7 @@ class Desks(Services):
     def _do(self, wire: Any, integration: str, whose: str, *, team: bool) -> None:
         there = self.accounts[integration]
         if team:
-            if json.loads(wire.content)["id"] != there.get(whose):
+            if json.loads(wire.content)["id"] != there.get(whose, 0):  # as what was ignored is answered
                 self.misplaced.append((whose, integration))
         elif wire.method == "DELETE":
             self.deleted.add((integration, whose))
