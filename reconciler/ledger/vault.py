@@ -26,7 +26,7 @@ from reconciler.model.errors import SecretsError
 from reconciler.model.grant import Key, Record
 from reconciler.model.scope import Layer
 from reconciler.model.secret import Secret
-from reconciler.model.text import folded
+from reconciler.model.text import same_text
 from reconciler.model.value import Frozen, Unshown
 from reconciler.secrets.sealed import Sealer
 
@@ -310,7 +310,7 @@ def lends(lender: Record, record: Record) -> bool:
 
     What needs an entry may be left at a former address, and the entry itself be made anew at the present one.
     """
-    elsewhere = "email" in lender.values and folded(lender.email) != folded(record.email)
+    elsewhere = "email" in lender.values and not same_text(lender.email, record.email)
     return lender.service == record.service and not elsewhere
 
 

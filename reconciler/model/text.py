@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from urllib.parse import unquote
 
-__all__ = ["cut", "described", "folded", "hint", "loosely_folded", "printable", "some", "verb"]
+__all__ = ["cut", "described", "folded", "hint", "loosely_folded", "printable", "same_text", "some", "verb"]
 
 
 def printable(text: str) -> str:
@@ -83,6 +83,11 @@ def folded(text: str) -> str:
         text = "".join(char for char in text if char not in _UNSEEN and unicodedata.category(char) not in ("Cf", "Cc"))
     text = text.strip().lower()
     return text.rstrip(".") if text.endswith(".") and ("@" in text or "." in text.rstrip(".")) else text
+
+
+def same_text(one: str, other: str) -> bool:
+    """Whether two texts are spellings of the same value."""
+    return one == other or folded(one) == folded(other)
 
 
 def loosely_folded(address: str) -> str:

@@ -17,7 +17,7 @@ from reconciler.model.grant import Grant
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES, Layer, Scope
 from reconciler.model.template import FILL_IN, names, roots
-from reconciler.model.text import folded, loosely_folded, some
+from reconciler.model.text import loosely_folded, same_text, some
 from reconciler.model.value import Frozen
 from reconciler.repository.config_files import Offers
 from reconciler.repository.desired import Desired
@@ -295,7 +295,7 @@ def _warned(desired: Desired, hires: Iterable[str]) -> Iterator[Problem]:
         others = [
             f"{each.path} has {each.model.email}"
             for each in files
-            if each is not loaded and folded(each.model.email) != folded(loaded.model.email)
+            if each is not loaded and not same_text(each.model.email, loaded.model.email)
         ]
         if others:
             message = f"email: {some(others, MOST)}: a tag or dots before the @ alone do not make another person of it"

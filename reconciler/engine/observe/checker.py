@@ -21,7 +21,7 @@ from reconciler.model.manifest import Exists
 from reconciler.model.run import Kind
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.secret import Redactor
-from reconciler.model.text import folded
+from reconciler.model.text import same_text
 from reconciler.model.value import replace
 from reconciler.model.verdict import (
     Account,
@@ -94,7 +94,7 @@ class Checker:
         known = self._both.get(record.key)
         if known is None:
             found = await self._check(integration, prepared, listed=self._may_be_listed(record))
-            other = "email" in integration.names.asked_with and folded(record.email) != folded(prepared.grant.email)
+            other = "email" in integration.names.asked_with and not same_text(record.email, prepared.grant.email)
             old: Verdict = found if isinstance(found, Unknown) else Missing()
             if isinstance(found, Missing) or (isinstance(found, Present) and other):
                 old = await self._check(integration, integration.under(prepared, record.email), listed=False)

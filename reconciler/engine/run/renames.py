@@ -25,7 +25,7 @@ from reconciler.model.grant import APART, Grant, Key, Over, Phase, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.lock import Locks
 from reconciler.model.selection import Selection
-from reconciler.model.text import folded
+from reconciler.model.text import same_text
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Invited, Missing, Present, Unknown, is_off
 from reconciler.repository.desired import Desired
@@ -78,7 +78,7 @@ def readdressed(record: Record, desired: Desired) -> bool:
     if file is None or file.email is None or not _elsewhere(record, file.email) or not record.leaves_something:
         return False
     apart = record.key.access.endswith(f"{APART}{_address(record)}")
-    return not apart and folded(record.hire_email) != folded(file.email)
+    return not apart and not same_text(record.hire_email, file.email)
 
 
 class Renamer(Frozen, kw_only=True):
@@ -414,7 +414,7 @@ def _address(record: Record) -> str:
 
 
 def _elsewhere(record: Record, email: str) -> bool:
-    return folded(_address(record)) != folded(email)
+    return not same_text(_address(record), email)
 
 
 def _about(values: list[Any]) -> tuple[str, ...] | None:
