@@ -110,6 +110,7 @@ def test_without_git(beside: Repo, call: Call) -> None:
     done = call(beside, "init", "inner", env={"PATH": "/nowhere"})
     assert done.code == 0
     assert "  git init\n" in done.err
+    assert "git config" not in done.err, "what it does not say yet may be set"
     assert not (beside.root / "inner/.git").exists()
 
 

@@ -172,13 +172,12 @@ def _from_accounts(
 
 def _has_identity(folder: Path) -> bool:
     """Whether git knows who commits there; True if git is not installed."""
-    from reconciler.repository.git.program import GitFailed, git
+    from reconciler.repository.git.program import GitFailed, GitUnavailable, git
 
-    with suppress(FileNotFoundError):
-        try:
-            git(folder, "var", "GIT_COMMITTER_IDENT")
-        except GitFailed:
-            return False
+    try:
+        git(folder, "var", "GIT_COMMITTER_IDENT")
+    except GitFailed as error:
+        return isinstance(error, GitUnavailable)
     return True
 
 
@@ -246,7 +245,7 @@ def _git(folder: Path) -> bool:
 
     if (folder / ".git").exists():
         return shutil.which("git") is not None
-    with suppress(FileNotFoundError, GitFailed):
+    with suppress(GitFailed):
         # -c and not --initial-branch: git before 2.28 ignores the former and fails on the latter.
         git(folder, "-c", "init.defaultBranch=main", "init", "--quiet")
         return True
