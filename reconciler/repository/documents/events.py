@@ -245,8 +245,8 @@ class Mark:
     key: int = 0
     flow: bool = True
     is_list: bool = False
-    keys: dict[str, Mark] = field(default_factory=dict)
-    items: list[Mark] = field(default_factory=list)
+    keys: dict[str, Mark] = field(default_factory=lambda: _NO_KEYS)
+    items: list[Mark] = field(default_factory=lambda: _NO_ITEMS)
 
     def find(self, path: Iterable[str | int]) -> int:
         """Return the line of what is at a path, or of the nearest thing around it."""
@@ -259,6 +259,11 @@ class Mark:
             else:
                 break
         return here.line
+
+
+_NO_KEYS: dict[str, Mark] = {}
+_NO_ITEMS: list[Mark] = []
+"""Of all scalars: a file of the largest size may have half a million."""
 
 
 class _Kind(Enum):
@@ -352,6 +357,7 @@ def _tree(tokens: Iterable[_Token], file: str) -> Mark | None:
                 inside.keys[key.text] = mark
         key = None
         if parts:
+            mark.keys, mark.items = {}, []
             stack.append(mark)
             if len(stack) > MAX_DEPTH:
                 raise broken(file, token.line, TOO_DEEP)
