@@ -607,7 +607,7 @@ class Judgement:
             if entry.begins is not None and entry.begins > now.date():
                 return Duty("scheduled")
             tool = others.get("tool")
-            comes = blind and tool is not None and tool.pending
+            comes = blind and tool is not None and tool.status == "unknown"  # it may be there, or be made before
             if entry.needs and not (comes or _provided(tool, covered=scope.covers((name, "tool")))):
                 return Duty("scheduled")
         if integration in git.broken or (person.department is None and integration in WITH_DEPARTMENT):
