@@ -337,9 +337,13 @@ def test_revocation_that_is_half_done_goes_on_under_a_lock(lockable, accounts, r
         assert ledger.history.verify_agreement()[1] is None
 
 
+@pytest.mark.parametrize("changed", [False, True])
 @pytest.mark.parametrize("prune", ["revoke", "report"])
-def test_lock_that_deleted_half_is_gone_on_with_where_git_no_longer_wants_it(lockable, accounts, repo, prune):
-    """The account is gone when the lock ends; what the later requests of `revoke` take away was never taken."""
+def test_lock_that_deleted_half_is_gone_on_with_where_git_no_longer_wants_it(lockable, accounts, repo, prune, changed):
+    """The account is gone when the lock ends; what the later requests of `revoke` take away was never taken.
+
+    Where a commit has changed the first one, it is sent again, and the service does not know the account any more.
+    """
     manifest = accounts.manifest(revoke=True) | {"revoke_deletes": True}
     manifest["revoke"].append({"url": f"{accounts.url}/archive"})
     accounts.route("POST", "/archive", {"ok": True})
@@ -351,13 +355,16 @@ def test_lock_that_deleted_half_is_gone_on_with_where_git_no_longer_wants_it(loc
     lockable.reconcile()
     assert accounts.people == {}
     repo.hire("ada")
+    if changed:
+        manifest["revoke"][0]["headers"] = {"X-Reason": "left"}
+        repo.manifest("tool", manifest)
     repo.commit()
     lockable.enqueue("unlock", "ada")
-    assert row(lockable.reconcile(), "ada", "tool").status is Status.RETRYING
+    assert row(lockable.reconcile(), "ada", "tool").status is (Status.REVOKED if changed else Status.RETRYING)
     lockable.clock.turn(hours=1)
     for _ in range(2):
         assert row(lockable.reconcile(), "ada", "tool").status is Status.REVOKED
-    assert [len(accounts.calls(*call)) for call in (("DELETE",), ("POST", "/archive"))] == [1, 2]
+    assert [len(accounts.calls(*call)) for call in (("DELETE",), ("POST", "/archive"))] == [1 + changed, 2]
 
 
 def test_lock_that_deleted_nothing_is_no_revocation_where_git_no_longer_wants_it(lockable, accounts, repo):

@@ -17,7 +17,7 @@ from reconciler.ledger.vault import Memory
 from reconciler.model.decision_inputs import TAKEN, acted_on, is_over, progress, still_wanted
 from reconciler.model.grant import Grant, Record
 from reconciler.model.manifest import Request
-from reconciler.model.run import Kind, Outcome, Step
+from reconciler.model.run import NO_RUN, Kind, Outcome, Step
 from reconciler.model.template import roots
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Missing
@@ -72,8 +72,9 @@ class AttemptRequest(Frozen, kw_only=True):
         """
         if self.kind.withdraws:
             return len(self.requests)
-        gone = self.kind.takes_away and self.continues and isinstance(self.planned.verdict, Missing)
-        return progress(self.record.run.steps, (), TAKEN).done if gone else self.withdraws
+        before = self.record.run if self.record.phase.unsettled else NO_RUN
+        gone = self.kind.takes_away and before.kind.takes_away and isinstance(self.planned.verdict, Missing)
+        return progress(before.steps, (), TAKEN).done if gone else self.withdraws
 
     @property
     def wanted(self) -> Grant | None:
