@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import codecs
 import hashlib
 import hmac
@@ -67,7 +66,7 @@ def login_of(headers: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
         if name.lower() == "authorization" and scheme.lower() == "basic":
             try:
                 user, _, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
-            except (binascii.Error, UnicodeDecodeError):
+            except ValueError:
                 return None
             return user, password
     return None

@@ -131,7 +131,7 @@ def test_names_within_data_are_names():
             sent(method, wrong, v="no name", e="")
 
 
-@pytest.mark.parametrize("login", ["Basic {{DN}}:", "Basic {{DN}}:{{NONE}}", "Bearer {{DN}}"])
+@pytest.mark.parametrize("login", ["Basic {{DN}}:", "Basic {{DN}}:{{NONE}}", "Bearer {{DN}}", "{{LOGIN}}"])
 def test_a_login_without_a_password_is_blocked(login):
     """The directory would take it for anonymous, and say that it succeeded."""
     manifest = Manifest.model_validate(
@@ -139,7 +139,7 @@ def test_a_login_without_a_password_is_blocked(login):
     )
     assert manifest.exists is not None
     with pytest.raises(Blocked, match="neither may be empty"):
-        render(manifest.exists, scope(DN="cn=a", NONE=""), manifest)
+        render(manifest.exists, scope(DN="cn=a", NONE="", LOGIN="Basic clé"), manifest)
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,13 @@ async def test_a_connection_that_never_opened_has_no_effect(postgres):
     assert "no connection" in str(error)
 
 
+async def test_a_login_that_is_none_has_no_effect(postgres, ask):
+    login = {"Authorization": "Basic clé"}
+    error = await refused(postgres, "GET", ask.url, headers=login, content=_body("select 1", {}))
+    assert not error.left
+    assert "needs a login" in str(error)
+
+
 async def test_an_answer_that_never_came_is_in_doubt(postgres, ask, wire):
     progress = Progress()
     sql = _body("select pg_sleep(60)", {})
