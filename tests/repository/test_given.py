@@ -301,6 +301,20 @@ def test_commit_that_changes_too_much_has_an_unknown_giver(
     assert {line["commit"] for line in lines if line["event"] == "giver.unknown"} == {much}
 
 
+def test_commit_over_a_folder_that_no_commit_may_have_has_an_unknown_giver(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.repository.attribution.provenance.MOST", 3)
+    for number in range(4):
+        company.repo.hire(f"h{number}", "tool")
+    company.commit(IVY)
+    company.repo.hire("bob", "tool")
+    new = company.commit(TIM)
+    with capture_logs() as lines:
+        assert company.take_over() == {}
+    assert {line["commit"] for line in lines if line["event"] == "giver.unknown"} == {new}
+
+
 def test_endless_tree_in_between_delays_nobody(company: Company) -> None:
     company.repo.hire("ada", "tool")
     company.commit(IVY)

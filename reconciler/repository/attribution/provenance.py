@@ -21,7 +21,7 @@ from pygit2.enums import FileMode, SortMode
 
 from reconciler.model.attribution import Approval, Attribution, Source
 from reconciler.repository.git.checkout import person
-from reconciler.repository.git.extent import MAX_FOLDER, Endless, Extents
+from reconciler.repository.git.extent import MAX_FOLDER, MOST, Endless, Extents
 from reconciler.repository.git.parts import Part, Version, parse_version
 from reconciler.repository.git.trees import object_at
 from reconciler.repository.people import approvers, is_named
@@ -316,7 +316,7 @@ class Provenance:
         """Return what is in a folder, without what is hidden, by name, id and mode. Raises TooLarge."""
         if folder is None:
             return {}
-        if self._repository.odb.read_header(folder.id)[1] > MAX_FOLDER:
+        if self._repository.odb.read_header(folder.id)[1] > MAX_FOLDER or len(folder) > MOST:
             raise TooLarge
         named = ((each.name or "", each) for each in folder)
         return {(name, each.id, each.filemode): each for name, each in named if not name.startswith(".")}
