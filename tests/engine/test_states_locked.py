@@ -202,6 +202,19 @@ def test_second_lock_goes_on_to_delete(lockable, accounts, repo):
     assert accounts.people == {}
 
 
+def test_second_lock_deletes_nothing_for_one_whose_time_is_over(lockable, accounts, repo):
+    """No pass came to it since it ended."""
+    repo.manifest("tool", accounts.manifest(revoke=True) | {"revoke_deletes": True})
+    repo.commit()
+    accounts.fail_next(1, 500, method="DELETE")
+    lockable.lock("ada", delete=True, until=ONE)
+    lockable.reconcile()
+    lockable.clock.turn(hours=2)
+    lockable.lock("ada")
+    assert "lock it there" in row(lockable.reconcile(), "ada", "tool").reason
+    assert "ada@example.com" in accounts.people
+
+
 def test_lock_ends_by_itself(lockable, accounts):
     lockable.lock("ada", until="2026-12-01T10:00:00+00:00")
     lockable.reconcile()

@@ -228,14 +228,15 @@ def lock_or_unlock(
     while not before and name in {lock.hire for lock in locks}:  # of somebody else, who had that id then
         name += APART
     until = datetime.fromisoformat(said["until"]) if said.get("until") else None
-    ends = [until, *(each.until for each in before)]  # no lock ends another one
+    holding = [each for each in before if not each.over(now)]  # no lock ends another one
+    ends = [until, *(each.until for each in holding)]
     lock = Lock(
         hire=name,
         at=command.at,
         by=command.by,
         reason=str(said.get("reason", "")),
         until=None if None in ends else max(filter(None, ends)),
-        deletes=bool(said.get("delete")) or any(each.deletes for each in before),
+        deletes=bool(said.get("delete")) or any(each.deletes for each in holding),
         hires=frozenset({hire}),
         addresses=frozenset(addresses).union(*(each.addresses for each in before)),
     )
