@@ -229,12 +229,16 @@ class Transactions:
                 each.fail(error)
         except Exception as error:  # noqa: BLE001  it is raised in the thread whose work it is of
             self._write_apart(writes, error)
+        except BaseException as error:  # none of those who wait would ever hear of it
+            for each in writes:
+                each.fail(error)
+            raise
         else:
-            for call in self._then:
-                call()
             for each, result in zip(writes, results, strict=True):
                 if not each.done.done():  # a task that was cancelled waits no more
                     each.done.set_result(result)
+            for call in self._then:  # whatever comes of these, it is written
+                call()
 
     def _write_apart(self, writes: list[_Write[Any]], error: Exception) -> None:
         """Write each in its own transaction, after one of them failed before the commit."""

@@ -84,6 +84,16 @@ def test_write_that_fails_takes_no_other_with_it(ledger: LedgerWriter, location:
     assert verified(location) == (4, 0, None)
 
 
+def test_write_that_is_interrupted_keeps_nobody_waiting(ledger: LedgerWriter) -> None:
+    def interrupted(_: Transaction) -> None:
+        raise KeyboardInterrupt
+
+    for each in together(ledger, (None, telling("ada")), (None, interrupted), (None, telling("bob"))):
+        with pytest.raises(KeyboardInterrupt):
+            each.result()
+    assert list(ledger.history.lines()) == []
+
+
 @pytest.mark.parametrize("lost", [{"one": 1}, {"two": 7}, {"nobody": 1}])
 def test_lost_lease_refuses_only_its_own_writes(
     ledger: LedgerWriter, location: StateLocation, lost: dict[str, int]
