@@ -71,7 +71,7 @@ def _delivered(work: Callable[[Sequence[T]], Sequence[R]], parts: Sequence[Seque
 
 @contextmanager
 def forked(work: Callable[[T], R], parts: Sequence[T], count: int) -> Iterator[list[Connection]]:
-    """Fork so many processes, which end with the block; each works on every so manieth part.
+    """Fork so many processes, which end with the block; each works on every `count`th part.
 
     Each sends the places of its parts and what `work` returns for them, in order, until it raises or is killed.
     """

@@ -78,8 +78,13 @@ def _first_requests(integration: Integration, scope: Scope) -> Iterator[tuple[Ch
     exists = manifest.exists
     if exists is None:
         return
-    calls = (exists, exists.ready, exists.pending, exists.listing)
-    for part, call in zip(CheckPart, calls, strict=False):
+    calls = {
+        CheckPart.CHECK: exists,
+        CheckPart.READY: exists.ready,
+        CheckPart.PENDING: exists.pending,
+        CheckPart.LISTING: exists.listing,
+    }
+    for part, call in calls.items():
         with suppress(Blocked):
             if isinstance(call, Ready):
                 yield part, render(call, scope, manifest)

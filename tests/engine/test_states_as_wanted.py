@@ -72,6 +72,14 @@ def with_role(accounts: AccountService, **more: Any) -> dict[str, Any]:
     return {**manifest, "update": [change], **more}
 
 
+def telling(accounts: AccountService) -> dict[str, Any]:
+    """A manifest whose update tells of the change afterwards."""
+    accounts.route("POST", "/told", {"ok": True})
+    manifest = with_role(accounts)
+    manifest["update"].append({"url": f"{accounts.url}/told", "method": "POST"})
+    return manifest
+
+
 def wanting(role: str) -> dict[str, Any]:
     return {"integration": "tool", "values": {"ROLE": role}}
 
@@ -530,9 +538,7 @@ def test_an_update_whose_answer_was_lost_waits_and_sends_nothing_where_the_accou
 
 @pytest.mark.parametrize("lost", [False, True], ids=["the second request failed", "the first answer was lost"])
 def test_an_update_that_is_half_done_outranks_an_account_that_is_as_wanted(team, accounts, roles, repo, lost):
-    manifest = with_role(accounts)
-    manifest["update"].append({"url": f"{accounts.url}/told", "method": "POST"})
-    accounts.route("POST", "/told", {"ok": True})
+    manifest = telling(accounts)
     repo.manifest("tool", manifest)
     repo.commit()
     team.reconcile()
@@ -554,9 +560,7 @@ def test_an_update_that_is_half_done_outranks_an_account_that_is_as_wanted(team,
 
 def test_an_update_that_is_half_done_is_made_again_where_git_goes_back(team, accounts, roles, repo):
     """It is finished, and the account stayed an owner, "updated; the check does not see it yet"."""
-    manifest = with_role(accounts)
-    manifest["update"].append({"url": f"{accounts.url}/told", "method": "POST"})
-    accounts.route("POST", "/told", {"ok": True})
+    manifest = telling(accounts)
     repo.manifest("tool", manifest)
     repo.commit()
     team.reconcile()
@@ -575,9 +579,7 @@ def test_an_update_that_is_half_done_is_made_again_where_git_goes_back(team, acc
 @pytest.mark.parametrize("anew", ["run by hand", "its requests change"])
 def test_an_update_that_is_half_done_and_begins_anew_in_vain_is_made_again(team, accounts, roles, repo, anew):
     """The account is as `where` wants it; what is left of the update was never sent."""
-    manifest = with_role(accounts)
-    manifest["update"].append({"url": f"{accounts.url}/told", "method": "POST"})
-    accounts.route("POST", "/told", {"ok": True})
+    manifest = telling(accounts)
     repo.manifest("tool", manifest)
     repo.commit()
     team.reconcile()

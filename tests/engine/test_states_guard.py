@@ -153,13 +153,18 @@ def few(twenty, repo):
     return twenty
 
 
-@pytest.mark.parametrize("how", ["its time is over", "it leaves git"])
-def test_account_that_is_found_while_its_update_is_held_goes_when_it_should(few, accounts, repo, how):
-    repo.settings(gnupg_home=repo.gnupg.path, max_new=5, prune="revoke")
+def titled(accounts):
+    """A manifest whose accounts have the title of their hires' position."""
     manifest = accounts.manifest(revoke=True)
     manifest["exists"]["where"] = title = {"title": "{{position}}"}
     manifest["update"] = [{"url": manifest["exists"]["url"], "method": "PATCH", "data": title}]
-    repo.manifest("other", manifest)
+    return manifest
+
+
+@pytest.mark.parametrize("how", ["its time is over", "it leaves git"])
+def test_account_that_is_found_while_its_update_is_held_goes_when_it_should(few, accounts, repo, how):
+    repo.settings(gnupg_home=repo.gnupg.path, max_new=5, prune="revoke")
+    repo.manifest("other", titled(accounts))
     stems = [f"n{number}" for number in range(6)]
     accounts.add(*(f"{stem}@example.com" for stem in stems))
     for stem in stems:
@@ -426,10 +431,7 @@ def test_a_release_of_something_else_lets_nothing_count_anew(twenty, accounts, o
 
 @pytest.mark.parametrize("then", ["gone", "Owner", None])
 def test_a_release_lets_nothing_else_through_that_a_later_commit_does_to_the_same_accounts(few, accounts, repo, then):
-    manifest = accounts.manifest(revoke=True)
-    manifest["exists"]["where"] = title = {"title": "{{position}}"}
-    manifest["update"] = [{"url": manifest["exists"]["url"], "method": "PATCH", "data": title}]
-    repo.manifest("tool", manifest)
+    repo.manifest("tool", titled(accounts))
     repo.settings(gnupg_home=repo.gnupg.path, max_new=None)
 
     def commit(position):
@@ -850,10 +852,7 @@ def test_a_time_that_a_revision_set_counts_over_all_parts_once_it_is_over(twenty
 @pytest.mark.parametrize("ends", ["a time that was moved", "a later commit"])
 def test_what_is_taken_away_counts_over_all_parts_where_updates_were_held_before(few, accounts, repo, ends):
     repo.settings(gnupg_home=repo.gnupg.path, max_new=5, prune="revoke")
-    manifest = accounts.manifest(revoke=True)
-    manifest["exists"]["where"] = title = {"title": "{{position}}"}
-    manifest["update"] = [{"url": manifest["exists"]["url"], "method": "PATCH", "data": title}]
-    repo.manifest("tool", manifest)
+    repo.manifest("tool", titled(accounts))
     for number in range(6):
         repo.hire(f"h{number:02}", {"integration": "tool", "until": "2026-12-01T10:00Z"}, position="Lead")
     repo.commit()

@@ -32,6 +32,15 @@ def active(accounts, email="ada@example.com"):
     return accounts.people[email].get("active", True)
 
 
+def delete_in_vain(machine, accounts, repo, **lock):
+    """Lock Ada out by deleting the account, which the service refuses once."""
+    repo.manifest("tool", accounts.manifest(revoke=True) | {"revoke_deletes": True})
+    repo.commit()
+    accounts.fail_next(1, 500, method="DELETE")
+    machine.lock("ada", delete=True, **lock)
+    machine.reconcile()
+
+
 def test_account_is_switched_off_and_on_again(lockable, accounts):
     lockable.lock("ada")
     found = row(lockable.reconcile(), "ada", "tool")
@@ -191,11 +200,7 @@ def test_second_lock_ends_none_before_its_time(lockable, accounts, first, second
 
 
 def test_second_lock_goes_on_to_delete(lockable, accounts, repo):
-    repo.manifest("tool", accounts.manifest(revoke=True) | {"revoke_deletes": True})
-    repo.commit()
-    accounts.fail_next(1, 500, method="DELETE")
-    lockable.lock("ada", delete=True)
-    lockable.reconcile()
+    delete_in_vain(lockable, accounts, repo)
     lockable.lock("ada")
     lockable.clock.turn(hours=1)
     assert "gone" in row(lockable.reconcile(), "ada", "tool").reason
@@ -204,11 +209,7 @@ def test_second_lock_goes_on_to_delete(lockable, accounts, repo):
 
 def test_second_lock_deletes_nothing_for_one_whose_time_is_over(lockable, accounts, repo):
     """No pass came to it since it ended."""
-    repo.manifest("tool", accounts.manifest(revoke=True) | {"revoke_deletes": True})
-    repo.commit()
-    accounts.fail_next(1, 500, method="DELETE")
-    lockable.lock("ada", delete=True, until=ONE)
-    lockable.reconcile()
+    delete_in_vain(lockable, accounts, repo, until=ONE)
     lockable.clock.turn(hours=2)
     lockable.lock("ada")
     assert "lock it there" in row(lockable.reconcile(), "ada", "tool").reason
@@ -381,11 +382,7 @@ def test_lock_that_deleted_half_is_gone_on_with_where_git_no_longer_wants_it(loc
 
 
 def test_lock_that_deleted_nothing_is_no_revocation_where_git_no_longer_wants_it(lockable, accounts, repo):
-    repo.manifest("tool", accounts.manifest(revoke=True) | {"revoke_deletes": True})
-    repo.commit()
-    accounts.fail_next(1, 500, method="DELETE")
-    lockable.lock("ada", delete=True)
-    lockable.reconcile()
+    delete_in_vain(lockable, accounts, repo)
     repo.hire("ada")
     repo.commit()
     lockable.enqueue("unlock", "ada")

@@ -121,7 +121,8 @@ def _answer(
         while (late := not settled(ledger)) and monotonic() < until:
             sleep(LOOK_SECONDS)
         report = Report(LastPass.read(ledger.notes.get(LAST)).revision, dry_run=False)
-        yield report, rows_of(options.output, Here.of(options), ledger, hires), late
+        now = Here.of(options)  # a commit may have been taken over meanwhile
+        yield report, rows_of(options.output, now, ledger, hires), late
 
 
 @click.command()
