@@ -176,7 +176,7 @@ class Transactions:
         with self._turn:
             if not mine.done.done():
                 # Taken out one by one: a thread that is about to add its own must not add it to a list that is written.
-                self._write([self._waiting.popleft() for _ in range(len(self._waiting))])
+                self._write_for([self._waiting.popleft() for _ in range(len(self._waiting))])
         return mine.done.result()
 
     async def gather(self, work: Callable[[], T]) -> T:
@@ -201,14 +201,9 @@ class Transactions:
     def flush(self) -> None:
         """Write what was gathered."""
         gathered, self._gathered = self._gathered, []
-        if not gathered:
-            return
-        try:
+        if gathered:
             with self._turn:
-                self._write(gathered)
-        except BaseException as error:  # noqa: BLE001  it is raised in the tasks that wait
-            for each in gathered:
-                each.fail(error)
+                self._write_for(gathered)
 
     def after(self, call: Callable[[], None]) -> None:
         """Call something once what is written is durable: now, but in what was gathered."""
@@ -216,6 +211,14 @@ class Transactions:
             call()
         else:
             self._then.append(call)
+
+    def _write_for(self, writes: list[_Write[Any]]) -> None:
+        """Write for all who wait: whatever goes wrong is raised in these."""
+        try:
+            self._write(writes)
+        except BaseException as error:  # noqa: BLE001  an interrupted one, too, which none of them would hear of
+            for each in writes:
+                each.fail(error)
 
     def _write(self, writes: list[_Write[Any]]) -> None:
         self._then.clear()
@@ -229,16 +232,12 @@ class Transactions:
                 each.fail(error)
         except Exception as error:  # noqa: BLE001  it is raised in the thread whose work it is of
             self._write_apart(writes, error)
-        except BaseException as error:  # none of those who wait would ever hear of it
-            for each in writes:
-                each.fail(error)
-            raise
         else:
+            for call in self._then:
+                call()
             for each, result in zip(writes, results, strict=True):
                 if not each.done.done():  # a task that was cancelled waits no more
                     each.done.set_result(result)
-            for call in self._then:  # whatever comes of these, it is written
-                call()
 
     def _write_apart(self, writes: list[_Write[Any]], error: Exception) -> None:
         """Write each in its own transaction, after one of them failed before the commit."""
