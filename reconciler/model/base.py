@@ -7,7 +7,7 @@ and dates are turned back into text here if a property wants text.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
@@ -34,6 +34,7 @@ __all__ = [
     "jsonable",
     "lasting",
     "number",
+    "refuse_twice",
     "spelled",
 ]
 
@@ -68,6 +69,15 @@ class Misplaced(ValueError):
     def __init__(self, path: tuple[str | int, ...], message: str) -> None:
         super().__init__(message)
         self.path = path
+
+
+def refuse_twice(names: Iterable[tuple[tuple[str | int, ...], str]]) -> None:
+    """Raise Misplaced where a name stands, by its path, that stood before."""
+    seen: set[str] = set()
+    for path, name in names:
+        if name in seen:
+            raise Misplaced(path, f"{name!r} stands twice: give each a name of its own")
+        seen.add(name)
 
 
 def as_text(value: Any) -> Any:

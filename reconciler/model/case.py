@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from reconciler.model.base import Email, ListFile, Model, Text, jsonable
+from reconciler.model.base import Email, ListFile, Model, Text, jsonable, refuse_twice
 from reconciler.model.hire import Hire
 from reconciler.model.request import Headers, Method, NonEmpty, StatusCode
 from reconciler.model.status import Status
@@ -72,3 +72,8 @@ class Case(Model):
 
 class CaseFile(ListFile[Case]):
     """The cases of one manifest."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        refuse_twice(((place, "name"), case.name) for place, case in enumerate(self.root))
+        return self

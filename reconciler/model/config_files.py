@@ -28,6 +28,7 @@ from reconciler.model.base import (
     Text,
     as_text,
     one_or_more,
+    refuse_twice,
     spelled,
 )
 from reconciler.model.condition import ConditionMap
@@ -133,9 +134,7 @@ class PolicyFile(ListFile[Rule]):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        names = [rule.name for rule in self.root]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f"rule {twice!r} stands twice: give each a name of its own")
+        refuse_twice(((place, "name"), rule.name) for place, rule in enumerate(self.root))
         return self
 
 

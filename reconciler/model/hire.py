@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from reconciler.model.base import Day, Email, Identifier, Lasting, Misplaced, Model, Restricting, Text, day
+from reconciler.model.base import Day, Email, Identifier, Lasting, Model, Restricting, Text, day, refuse_twice
 from reconciler.model.clock import first_moment, in_zone
 
 __all__ = [
@@ -190,11 +190,7 @@ def _plain_entry(integration: str) -> Entry:
 
 
 def _unique(entries: list[Entry]) -> list[Entry]:
-    seen: set[str] = set()
-    for place, entry in enumerate(entries):
-        if entry.access in seen:
-            raise Misplaced((place,), f"{entry.access!r} stands twice: give each a name of its own")
-        seen.add(entry.access)
+    refuse_twice(((place, "name") if each.name else (place,), each.access) for place, each in enumerate(entries))
     return entries
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import PurePosixPath
@@ -53,10 +52,4 @@ def read_cases(tree: Tree, manifests: Collection[str]) -> dict[str, LoadedCases]
 def parse_cases(content: Callable[[], bytes], path: str) -> LoadedCases:
     """Parse a file's cases."""
     found = read_list(content, path, CaseFile)
-    names = Counter(case.name for case, _ in found.entries)
-    twice = (
-        Problem(path, line, f"name: {case.name!r} stands twice: give each its own")
-        for case, line in found.entries
-        if names[case.name] > 1
-    )
-    return LoadedCases(path, found.entries, (*found.problems, *twice))
+    return LoadedCases(path, found.entries, found.problems)

@@ -222,7 +222,10 @@ def test_manifest_without_a_check_is_executed_once(github: Repo, call: Call) -> 
 BROKEN = {
     "an unknown key": ("- {name: a, expect: present, answer: []}", "'a'.answer: unknown key; allowed: "),
     "no status": ("- {name: a, expect: here}", "'a'.expect: 'here' is not known; allowed: present, "),
-    "one name twice": ("- {name: a, expect: missing}\n- {name: a, expect: missing}", "name: 'a' stands twice"),
+    "one name twice": (
+        "- {name: a, expect: missing}\n- expect: missing\n  name: a",
+        "github.test.yaml:3: error: 1.name: 'a' stands twice: give each a name of its own",
+    ),
     "no list": ("name: a", "must be a list"),
 }
 

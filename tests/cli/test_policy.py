@@ -310,6 +310,12 @@ def test_rule_that_names_one_thing_twice_is_an_error(company: Repo, call: Call) 
     )
 
 
+def test_name_of_two_rules_is_an_error_where_it_stands_again(company: Repo, call: Call) -> None:
+    rule = "  never_both: [deploy, approve]\n  name: a\n"
+    company.write("config/policy.yaml", f"-{rule[1:]}-{rule[1:]}")
+    assert "config/policy.yaml:4: error: 1.name: 'a' stands twice" in call(company, "validate").out
+
+
 def test_rule_with_one_name_is_refused_with_how_many_it_needs(company: Repo, call: Call) -> None:
     policy(company, {"name": "a", "never_both": ["deploy"]})
     assert "config/policy.yaml:2: error: 'a'.never_both: must have at least 2" in call(company, "validate").out

@@ -310,7 +310,7 @@ SEQUENCES = [
     pytest.param(
         "acess: []", "acess: unknown key; allowed: assign, include, access; did you mean access?", id="unknown"
     ),
-    pytest.param("access: [a, {integration: b, name: a}]", "access.1: 'a' stands twice", id="twice"),
+    pytest.param("access: [a, {integration: b, name: a}]", "access.1.name: 'a' stands twice", id="twice"),
     pytest.param(f"access: [{'a' * 256}]", "access.0.integration: must have at most 255 characters", id="long"),
 ]
 
