@@ -607,12 +607,35 @@ def test_a_half_done_revocation_whose_requests_change_takes_what_is_gone_for_don
     manifest["revoke"].append({"url": f"{accounts.url}/archive", "data": {"who": "{{email}}"}})
     repo.manifest("tool", manifest)
     repo.commit()
-    accounts.fail_next(1, 404, prefix="/archive")
+    accounts.fail_next(1, 403, prefix="/archive")
     failed = row(two_steps.reconcile(), "ada", "tool")
     assert (failed.status, "request 2 of 2" in failed.reason) == (Status.RETRYING, True)
     two_steps.clock.turn(hours=1)
     assert row(two_steps.reconcile(), "ada", "tool").status is Status.REVOKED
     assert len(accounts.calls("POST", "/archive")) == 3
+
+
+@pytest.mark.parametrize("lock", [False, True], ids=["revoked", "locked"])
+def test_what_is_left_of_a_revocation_may_be_gone_with_the_account(two_steps, accounts, repo, lock):
+    """The service's 404 for it failed the revocation for ever, and no command could end that."""
+    accounts.route("DELETE", "/seats/{email}", lambda _received, email: 204 if email in accounts.people else 404)
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["revoke"].insert(0, {"url": f"{accounts.url}/seats/{{{{email}}}}", "method": "DELETE"})
+    repo.manifest("tool", manifest)
+    if lock:
+        repo.hire("ada", TOOL)
+    repo.commit()
+    accounts.fail_next(1, 500, method="DELETE", prefix="/users")
+    if lock:
+        two_steps.lock("ada")
+    assert row(two_steps.reconcile(), "ada", "tool").status is (Status.SUSPENDED if lock else Status.RETRYING)
+    accounts.people.clear()
+    two_steps.clock.turn(hours=1)
+    report = two_steps.reconcile()
+    settled = Status.SUSPENDED if lock else Status.REVOKED
+    assert (row(report, "ada", "tool").status, report.wrong) == (settled, False)
+    sent = [call.path for call in accounts.calls("DELETE")]
+    assert sent == ["/seats/ada@example.com", "/users/ada@example.com", "/users/ada@example.com"]
 
 
 def test_a_lost_answer_counts_as_done_where_the_account_is_gone(two_steps, accounts):

@@ -14,10 +14,10 @@ from reconciler.engine.observe.integrations import Integration
 from reconciler.ledger.entries import Attempt, Command
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.vault import Memory
-from reconciler.model.decision_inputs import TAKEN, acted_on, is_over, progress, still_wanted
+from reconciler.model.decision_inputs import acted_on, is_over, still_wanted
 from reconciler.model.grant import Grant, Record
 from reconciler.model.manifest import Request
-from reconciler.model.run import NO_RUN, Kind, Outcome, Step
+from reconciler.model.run import Kind, Outcome, Step
 from reconciler.model.template import roots
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Missing
@@ -68,13 +68,10 @@ class AttemptRequest(Frozen, kw_only=True):
     def may_be_gone(self) -> int:
         """Return of how many of the requests, the first ones, what they take away may be gone: that is no failure.
 
-        An invitation may be, and, where the account is, what a chain of attempts that begins anew took away.
+        An invitation may be, and, where the account is, all that goes with it.
         """
-        if self.kind.withdraws:
-            return len(self.requests)
-        before = self.record.run if self.record.phase.unsettled else NO_RUN
-        gone = self.kind.takes_away and before.kind.takes_away and isinstance(self.planned.verdict, Missing)
-        return progress(before.steps, (), TAKEN).done if gone else self.withdraws
+        gone = self.kind.withdraws or (self.kind.takes_away and isinstance(self.planned.verdict, Missing))
+        return len(self.requests) if gone else self.withdraws
 
     @property
     def wanted(self) -> Grant | None:
