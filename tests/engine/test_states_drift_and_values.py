@@ -6,6 +6,7 @@ import pytest
 
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import row
+from tests.repo import call_cli
 
 TEAM_8 = {"integration": "tool", "values": {"TEAM": "8"}}
 
@@ -214,6 +215,18 @@ def test_address_in_another_spelling_duplicates_no_account(machine, accounts, re
     found = row(machine.reconcile(), "ada", "tool")
     assert "the account is under ada@example.com: rename it there" in found.reason
     assert accounts.created == {"ada@example.com": 1}
+
+
+def test_run_at_a_changed_address_says_for_what_it_waits(machine, accounts, repo):
+    machine.reconcile()
+    tool = {"integration": "tool", "values": {"TEAM": "7"}, "at": "2126-12-24"}
+    repo.hire("ada", tool, email="lovelace@example.com")
+    repo.commit()
+    refused = call_cli(repo, "run", "ada", "tool")
+    assert refused.code == 1
+    assert "ada/tool is blocked: the account is under ada@example.com: rename it there" in refused.err
+    assert "; run now, it is scheduled: begins on 2126-12-24" in refused.err
+    assert accounts.people.keys() == {"ada@example.com"}
 
 
 def test_a_changed_address_can_be_run_by_hand_while_the_account_is_under_the_old_one(machine, accounts, repo):

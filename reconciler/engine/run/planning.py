@@ -168,14 +168,17 @@ class Planning:
     ) -> Plan:
         """Observe and plan a part of the selection, which the guard has not judged yet.
 
-        A former account is set apart for what somebody asked to run only if that is about to be sent.
+        A former account is set apart for what somebody asked to run only if that is about to be sent; else the reason
+        says why it is not.
         """
         by_hand = self._request.by_hand
         plan = await self._part(selection, rows, claims, on_planned, by_hand)
         sent = {item.grant.key for item in plan.grants if item.decision.action.acts}
         if vain := {key for key in plan.renamed if by_hand.get(key) == "run"} - sent:
             left = {key: kind for key, kind in by_hand.items() if key not in vain}
+            why = {item.grant.key: item.decision for item in plan.grants if item.grant.key in vain}
             plan = await self._part(selection, rows, claims, on_planned, left)
+            plan = replace(plan, grants=tuple(_not_run(item, why.get(item.grant.key)) for item in plan.grants))
         return plan
 
     async def _part(
@@ -433,6 +436,12 @@ def _refuse_uncovered(state: ReadState, services: set[str]) -> None:
     """Raise MoreNeeded if rows belong to another service, which this pass may not write for."""
     if state.lease is not None:
         state.lease.require(services)
+
+
+def _not_run(item: PlannedGrant, run: Decision | None) -> PlannedGrant:
+    """Say of what somebody asked to run in vain how it would be decided then."""
+    again = "" if run is None else f"; run now, it is {run.status}: {run.reason}"
+    return replace(item, decision=replace(item.decision, reason=f"{item.decision.reason}{again}"))
 
 
 def _without_tokens(item: Integration, fault: str) -> Integration:
