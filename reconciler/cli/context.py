@@ -42,6 +42,7 @@ __all__ = [
     "Refused",
     "context_of",
     "in_force",
+    "named_grants",
     "names_in",
     "no_such_grant",
     "no_such_hire",
@@ -234,6 +235,25 @@ def suggest(names: Sequence[str], known: Collection[str]) -> str:
 
 class Refused(ReconcilerError):
     """The command cannot be done now; the text says why."""
+
+
+def named_grants(here: Here, hire: str | None, access: str | None, integration: str | None) -> frozenset[Key]:
+    """Return the grants that a command is about which takes one, a person's, a service's or all, of git and the ledger.
+
+    Raises Refused if there are none: what is selected may well be gone, and is no wrong usage.
+    """
+    desired = here.desired
+    with here.ledger() as ledger:
+        known = {record.key: record.integration for record in ledger.grants.records([hire] if hire else None)}
+    for each in (hire,) if hire else desired.hires:
+        known |= {grant.key: grant.integration for grant in desired.grants(each, once=True)}
+    found = {key for key, name in known.items() if access in (None, key.access) and integration in (None, name)}
+    if not found and (hire or integration):
+        names = [each for each in (hire, access, integration) if each]
+        people = {*desired.hires, *(key.hire for key in known)}
+        meant = suggest(names, {*people, *desired.files.manifests, *(key.access for key in known)})
+        raise Refused(f"there is no grant {' '.join(names)}: `reconcile status` shows what there is{meant}")
+    return frozenset(found)
 
 
 def requester() -> str:

@@ -17,7 +17,7 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.commands.status import rows_of
-from reconciler.cli.context import Here, Refused, suggest, suggest_from_ledger
+from reconciler.cli.context import Here, Refused, named_grants, suggest_from_ledger
 from reconciler.cli.options import PassOptions, SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.model.errors import StateLockedError, UsageError
@@ -54,7 +54,7 @@ def check(options: SharedOptions, hire: str | None, access: str | None, integrat
     from reconciler.cli.commands.one_pass import one_pass
 
     here = Here.of(options)
-    grants = _meant(here, hire, access, integration)
+    grants = named_grants(here, hire, access, integration)
     chosen = PassOptions(
         hires=(hire,) if hire else (),
         integrations=(integration,) if integration else (),
@@ -70,22 +70,6 @@ def check(options: SharedOptions, hire: str | None, access: str | None, integrat
             here.enqueue("check", hire=key.hire, access=key.access)
         note(f"{error.who}, which was asked to check: waiting for its answer")
         return _beside(options, grants, None if hire else integration)
-
-
-def _meant(here: Here, hire: str | None, access: str | None, integration: str | None) -> frozenset[Key]:
-    """Return the grants that the arguments name, of git and of the ledger. Raises Refused if there are none."""
-    desired = here.desired
-    with here.ledger() as ledger:
-        known = {record.key: record.integration for record in ledger.grants.records([hire] if hire else None)}
-    for each in (hire,) if hire else desired.hires:
-        known |= {grant.key: grant.integration for grant in desired.grants(each, once=True)}
-    found = {key for key, name in known.items() if access in (None, key.access) and integration in (None, name)}
-    if not found and (hire or integration):
-        names = [each for each in (hire, access, integration) if each]
-        people = {*desired.hires, *(key.hire for key in known)}
-        meant = suggest(names, {*people, *desired.files.manifests, *(key.access for key in known)})
-        raise Refused(f"there is no grant {' '.join(names)}: `reconcile status` shows what there is{meant}")
-    return frozenset(found)
 
 
 def _beside(options: SharedOptions, grants: Collection[Key], integration: str | None) -> int:

@@ -17,6 +17,7 @@ from reconciler.cli.context import (
     Here,
     Refused,
     in_force,
+    named_grants,
     no_such_grant,
     requester,
     run_in_context,
@@ -27,7 +28,7 @@ from reconciler.cli.context import (
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import count
-from reconciler.model.errors import ReconcilerError, SecretsError, StateLockedError, UsageError
+from reconciler.model.errors import SecretsError, StateLockedError, UsageError
 from reconciler.model.grant import Key
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import Status
@@ -46,27 +47,24 @@ if TYPE_CHECKING:
 __all__ = ["accept", "forget", "retry", "revoke", "run"]
 
 
-def _known(
-    here: Here,
-    hire: str | None,
-    access: str | None,
-    integration: str | None = None,
-    *,
-    none: type[ReconcilerError] | None = UsageError,
-) -> list[Record]:
-    """Find the records that the arguments name. If there are none, raises `none`, unless that is None."""
+def _records(here: Here, hire: str | None, access: str | None, integration: str | None = None) -> list[Record]:
+    """Find the records that the arguments name."""
     with here.ledger() as ledger:
-        records = [
+        return [
             record
             for record in ledger.grants.records([hire] if hire else None)
             if access in (None, record.key.access) and integration in (None, record.integration)
         ]
-        meant = "" if records else suggest_from_ledger(ledger, hire, access, integration)
-    if none is not None and not records:
-        person = f"{hire} {access}" if access else hire and f"of {hire}"
-        what = " ".join(part for part in (person, integration and f"of --integration {integration}") if part)
-        raise none(f"the ledger has no grant {what}: `reconcile status` shows what it has{meant}")
-    return records
+
+
+def _known(here: Here, hire: str, access: str | None) -> list[Record]:
+    """Find a person's records, or one of them. Raises UsageError if there are none."""
+    if records := _records(here, hire, access):
+        return records
+    what = f"{hire} {access}" if access else f"of {hire}"
+    with here.ledger() as ledger:
+        meant = suggest_from_ledger(ledger, hire, access)
+    raise UsageError(f"the ledger has no grant {what}: `reconcile status` shows what it has{meant}")
 
 
 def _act(options: SharedOptions, here: Here, kind: str, grants: list[Key], *, said: str, **about: Any) -> int:
@@ -116,16 +114,15 @@ def retry(options: SharedOptions, hire: str | None, access: str | None, integrat
     """
     from reconciler.engine.apply.commands import may_retry
 
-    here, everybody = Here.of(options), hire is None and integration is None
-    known = _known(here, hire, access, integration, none=None)
-    if not (known or everybody):
-        wanted = here.desired.grants(hire) if hire is not None else ()
-        named = (grant for grant in wanted if access in (None, grant.key.access))
-        if untried := [grant.key for grant in named if integration in (None, grant.integration)]:
-            again = "; ".join(f"`reconcile run {key.hire} {key.access}`" for key in untried)
-            never = f"{', '.join(map(str, untried))}: never tried, so there is nothing to retry"
-            raise Refused(f"{never}; to send it now, whatever a check says: {again}")
-        _known(here, hire, access, integration, none=Refused)
+    here = Here.of(options)
+    known = _records(here, hire, access, integration)
+    if not known and (hire or integration):
+        untried = sorted(named_grants(here, hire, access, integration))
+        again = "; ".join(f"`reconcile run {key.hire} {key.access}`" for key in untried)
+        never = f"{', '.join(map(str, untried)) if hire else integration}: never tried, so there is nothing to retry"
+        if hire is None:
+            raise Refused(never)
+        raise Refused(f"{never}; to send it now, whatever a check says: {again}")
     meant = [record.key for record in known if may_retry(record)]
     if not meant:
         by = f"--integration {integration}" if integration else ""
