@@ -19,8 +19,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 
-__all__ = ["MINUTE", "Limit", "Told", "accounts", "told"]
-
 MINUTE = 60.0
 
 

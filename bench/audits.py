@@ -10,8 +10,6 @@ from pathlib import Path
 from bench.server import PAGE, heard, serving
 from bench.world import folder, reconcile_twice, took
 
-__all__ = ["asked", "audited", "divided"]
-
 PEOPLE = 1000
 
 SCRIPT = """

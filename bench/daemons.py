@@ -21,20 +21,6 @@ from pathlib import Path
 from bench.server import PAGE, asked_for, heard, serving
 from bench.world import commit, folder, git, hire, took
 
-__all__ = [
-    "acted",
-    "acted_meanwhile",
-    "ask_anew",
-    "grown",
-    "idle",
-    "paced",
-    "spread",
-    "started",
-    "started_again",
-    "weight",
-    "widened",
-]
-
 MEANWHILE = 20_000
 """Hires of a full pass during which somebody commits."""
 

@@ -39,8 +39,6 @@ from bench.provisioning import limited, made, provisioned
 from bench.server import serving
 from bench.world import commit, folder, reconcile_twice, took
 
-__all__ = ["ALL", "Figure"]
-
 CHECKS = 3000
 NOBODY = "http://127.0.0.1:9"
 """A service that nothing is sent to."""

@@ -15,8 +15,6 @@ from bench.server import heard, serving
 from bench.world import commit, folder, git
 from tests.postgres import Databases
 
-__all__ = ["joined"]
-
 MEMBERS, SERVICES, EACH = 3, 6, 1000
 """Members of a fleet, services, which its members divide among themselves, and hires that have each."""
 

@@ -16,8 +16,6 @@ from reconciler.model.grant import Key
 from reconciler.model.status import EventType
 from reconciler.secrets.checkpoint import Checkpoint, SigningKey
 
-__all__ = ["checkpointed"]
-
 LINES, AT_ONCE = 1_000_000, 20_000
 
 

@@ -27,8 +27,6 @@ from reconciler.web.metrics import Metrics
 from reconciler.web.pages import pages_of
 from reconciler.web.serve import serving
 
-__all__ = ["held_up", "shown"]
-
 PEOPLE, INTEGRATIONS = 10_000, 5
 PAGES = (
     "/",

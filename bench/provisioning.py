@@ -13,8 +13,6 @@ from bench.accounts import MINUTE, Limit, accounts, told
 from bench.daemons import Daemon
 from bench.world import commit, folder
 
-__all__ = ["limited", "made", "provisioned"]
-
 PEOPLE, SERVICES = 10_000, 8
 
 LIMIT = 180

@@ -17,8 +17,6 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import ClassVar
 
-__all__ = ["PAGE", "asked_for", "heard", "serving"]
-
 PAGE = 100
 
 

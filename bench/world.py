@@ -18,8 +18,6 @@ from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest
 from reconciler.notify.delivery import Notifier
 
-__all__ = ["Pass", "commit", "folder", "hire", "reconcile_twice", "took"]
-
 GIT = shutil.which("git") or "git"
 
 

@@ -1,4 +1,3 @@
 """GitOps for people's accounts: make the access in SaaS tools match the files in git."""
 
-__all__ = ["__version__"]
 __version__ = "0.1.0"

@@ -15,8 +15,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tests.servers import Received, Reply, Service
 
-__all__ = ["Authority"]
-
 CONFIG = """
 [tsa]
 serial = {folder}/serial

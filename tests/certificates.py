@@ -11,8 +11,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-__all__ = ["self_signed"]
-
 
 def self_signed(folder: Path, host: str) -> Path:
     """A certificate for a name or an address, and its key, in one file."""

@@ -7,8 +7,6 @@ from typing import Any
 
 from tests.servers import Received, Reply, Service
 
-__all__ = ["KINDS", "TOKEN", "Stand"]
-
 TOKEN = "the-token-of-the-forge"
 KINDS = ("github", "gitlab", "gitea")
 

@@ -36,8 +36,6 @@ from tests.servers import PATIENCE
 if TYPE_CHECKING:
     from tests.repo import Repo
 
-__all__ = ["Nursery", "Process", "die_with_parent", "nursery"]
-
 PR_SET_PDEATHSIG = 1
 
 

@@ -7,8 +7,6 @@ from typing import TypeVar
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 
-__all__ = ["inside"]
-
 R = TypeVar("R", bound=LedgerReader)
 
 

@@ -13,8 +13,6 @@ from typing import Any, Self
 from tests.repo import free_port
 from tests.servers import PATIENCE
 
-__all__ = ["MISSING", "MariaDb"]
-
 SERVER = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 INSTALLERS = ("mariadb-install-db", "my_print_defaults")

@@ -6,8 +6,6 @@ from typing import Any
 
 from tests.servers import Received, Reply, Service
 
-__all__ = ["OddService"]
-
 PAGE = 3
 
 

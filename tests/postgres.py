@@ -16,8 +16,6 @@ from typing import Any, Self
 
 from reconciler.ledger.opening import StateLocation
 
-__all__ = ["Databases", "Wire"]
-
 
 class Databases:
     """A server whose databases are copies of one that has the ledger's tables and nothing in them."""

@@ -8,8 +8,6 @@ from reconciler.model.grant import Record
 from reconciler.model.run import OpenRun
 from reconciler.model.value import replace
 
-__all__ = ["but"]
-
 _OF_RUN = {*OpenRun.__struct_fields__}
 
 

@@ -41,21 +41,6 @@ from reconciler.model.status import Action, Status
 from tests.forked import Process, nursery
 from tests.servers import PATIENCE, eventually
 
-__all__ = [
-    "PROGRAM",
-    "Daemon",
-    "GnupgHome",
-    "Repo",
-    "Result",
-    "Running",
-    "call_cli",
-    "free_port",
-    "run_cli",
-    "running_cli",
-    "short_folder",
-    "start_cli",
-]
-
 GIT_CONFIG = """
 [user]
     name = Ida Admin

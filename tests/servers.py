@@ -27,19 +27,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-__all__ = [
-    "PATIENCE",
-    "AccountService",
-    "Connection",
-    "Crowd",
-    "Received",
-    "Reply",
-    "Service",
-    "ask",
-    "eventually",
-    "listens",
-]
-
 PATIENCE = 60.0
 """Seconds after which a test gives up on what never comes: many times what it takes on a machine that is slow. What
 must not be waited for takes longer than this, or for ever; so no test has to tell a slow machine from a wrong program.

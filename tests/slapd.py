@@ -13,8 +13,6 @@ from tests.certificates import self_signed
 from tests.repo import free_port
 from tests.servers import eventually, listens
 
-__all__ = ["ADMIN", "BASE", "MISSING", "Slapd"]
-
 SERVER = shutil.which("slapd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 SCHEMA = Path("/etc/ldap/schema")
 

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from time import process_time
 from typing import Any, TypeVar
 
-__all__ = ["at_most", "run"]
-
 T = TypeVar("T")
 
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from reconciler.cli.commands.init import prerequisites
 from reconciler.gallery.catalog import ReadyManifest, everything
 
-__all__ = ["PAGE", "text"]
-
 PAGE = Path(__file__).parents[1] / "docs" / "gallery.md"
 
 BEGINNING = """\

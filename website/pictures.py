@@ -38,8 +38,6 @@ from reconciler.web.guard import Visitor
 from reconciler.web.overview import overview
 from reconciler.web.render import STATIC, environment
 
-__all__ = ["FOLDER", "pictures"]
-
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)

@@ -15,8 +15,6 @@ import click
 from reconciler.cli import reconcile
 from reconciler.cli.options import shared
 
-__all__ = ["PAGE", "commands", "options_of", "text"]
-
 PAGE = Path(__file__).parents[1] / "docs" / "options.md"
 
 BEGINNING = """\

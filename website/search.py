@@ -11,8 +11,6 @@ import re
 from dataclasses import asdict, dataclass
 from html.parser import HTMLParser
 
-__all__ = ["Section", "script", "sections"]
-
 _HEADING = re.compile(r"h[1-6]")
 _BLOCK = re.compile(r"h[1-6]|p|li|tr|td|th|pre|div|table")
 

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
     from click.shell_completion import CompletionItem
 
-__all__ = ["main", "many_objects", "run", "usable_streams"]
-
 SECTIONS = {
     "Start": {
         "init": ("init", "A new repository, ready to commit"),

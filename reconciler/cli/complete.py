@@ -19,8 +19,6 @@ import click
 from reconciler.repository.discovery import repository
 from reconciler.repository.naming import is_cases
 
-__all__ = ["accesses", "fields", "hires", "imports", "integrations", "periods", "ready", "services"]
-
 _Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 _PLAIN = re.compile(r"\w[\w.+@~-]*")
@@ -61,8 +59,8 @@ def _stems(folder: str) -> Callable[[click.Context], Iterator[str]]:
 
 def _data(file: Path) -> dict[str, Any]:
     """Read a file; empty if it is broken or not a map."""
-    from reconciler.repository.documents.events import MAX_BYTES
-    from reconciler.repository.documents.yaml import BrokenFile, read
+    from reconciler.repository.documents.events import MAX_BYTES, BrokenFile
+    from reconciler.repository.documents.yaml import read
 
     there = file.lstat()
     if not stat.S_ISREG(there.st_mode) or there.st_size > MAX_BYTES:

@@ -37,24 +37,6 @@ if TYPE_CHECKING:
     from reconciler.repository.desired import Desired
     from reconciler.repository.files import Files
 
-__all__ = [
-    "Here",
-    "Refused",
-    "context_of",
-    "in_force",
-    "named_grants",
-    "names_in",
-    "no_such_grant",
-    "no_such_hire",
-    "requester",
-    "run_in_context",
-    "show_handed_over",
-    "show_outcome",
-    "suggest",
-    "suggest_from_ledger",
-    "until_stopped",
-]
-
 T = TypeVar("T")
 
 

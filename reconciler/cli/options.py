@@ -23,28 +23,6 @@ from reconciler.repository.discovery import repository
 if TYPE_CHECKING:
     from reconciler.model.grant import Key
 
-__all__ = [
-    "HTML_HELP",
-    "INTERRUPTED",
-    "PAGE",
-    "PENDING",
-    "WRONG_USAGE",
-    "FilePath",
-    "Filter",
-    "HistoryFilter",
-    "PassOptions",
-    "SharedOptions",
-    "filters",
-    "key_and_value",
-    "of_hires",
-    "of_integrations",
-    "option",
-    "pass_options",
-    "shared",
-    "since",
-    "until",
-]
-
 EMPTY = "is empty: give it a value, or leave it out"
 
 PENDING = 2

@@ -25,8 +25,6 @@ from reconciler.model.settings import Settings
 if TYPE_CHECKING:
     from reconciler.intake.forge import ApprovalReader
 
-__all__ = ["Approving"]
-
 log = structlog.get_logger()
 
 MOST, SECONDS_EACH = 20, 3.0

@@ -27,14 +27,12 @@ from reconciler.model.text import hint
 from reconciler.oauth.authorization import CONNECTED, OPEN, TAKEN, Authorization, Authorizer, NotConnected, digest_of
 from reconciler.oauth.token_request import TokenClient
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.checkout import Tree
-
-__all__ = ["begin", "callback", "is_awaited", "outcome", "renewing_state", "shared_state"]
+from reconciler.repository.git.trees import Tree
 
 PREFIX = "connect/"
 
 
-class PendingAuthorizations:
+class _PendingAuthorizations:
     """Authorizations that were begun, in the vault under `connect/<digest of the OAuth state>`."""
 
     def __init__(self, state: OpenState) -> None:
@@ -116,7 +114,7 @@ async def begin(context: Context, settings: Settings, tree: Tree, state: OpenSta
 
 async def outcome(state: OpenState, authorization: Authorization) -> str | None:
     """Return None while an authorization is pending, an empty text once it is connected, else why it failed."""
-    found = await PendingAuthorizations(state).read(authorization.digest)
+    found = await _PendingAuthorizations(state).read(authorization.digest)
     told = found["outcome"] if found is not None else "it was forgotten"
     return None if told in (OPEN, TAKEN) else "" if told == CONNECTED else str(told)
 
@@ -124,7 +122,7 @@ async def outcome(state: OpenState, authorization: Authorization) -> str | None:
 async def is_awaited(state: OpenState, service: str, query: Mapping[str, str]) -> bool:
     """Whether an authorization is pending that this call could complete; anybody can call the callback."""
     try:
-        await _begun(PendingAuthorizations(state), service, query.get("state", ""))
+        await _begun(_PendingAuthorizations(state), service, query.get("state", ""))
     except ReconcilerError:
         return False
     return True
@@ -134,7 +132,7 @@ async def callback(
     context: Context, settings: Settings, tree: Tree, state: OpenState, *, service: str, query: Mapping[str, str]
 ) -> tuple[int, str]:
     """Answer a call of `/oauth/callback/<service>` with an HTTP status and a text for the person at the browser."""
-    connects = PendingAuthorizations(state)
+    connects = _PendingAuthorizations(state)
     try:
         name = await _begun(connects, service, query.get("state", ""))
         await (await _authorizer(context, settings, tree, state, name)).complete(query)
@@ -147,7 +145,7 @@ async def callback(
     return 200, f"{service} is connected. You can close this page."
 
 
-async def _begun(connects: PendingAuthorizations, service: str, state: str) -> str:
+async def _begun(connects: _PendingAuthorizations, service: str, state: str) -> str:
     """Find the integration whose pending authorization a callback completes.
 
     Anybody can call the callback, so this is checked before any file is read or decrypted. Raises NotConnected.
@@ -175,7 +173,7 @@ async def _authorizer(context: Context, settings: Settings, tree: Tree, state: O
         integration.name,
         asks,
         tokens=WritableTokens(StoredTokens(state.sealing.vault, integration.service), state.ledger),
-        connects=PendingAuthorizations(state),
+        connects=_PendingAuthorizations(state),
     )
 
 

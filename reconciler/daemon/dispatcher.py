@@ -34,8 +34,6 @@ from reconciler.notify.rules import CheckStreak, NewsKind, outages
 from reconciler.repository.git.trees import Tree
 from reconciler.requests.tasks import MAX_HIRES
 
-__all__ = ["Dispatcher", "OnPass"]
-
 log = structlog.get_logger()
 
 OnPass = Callable[[Report, timedelta, str], None]

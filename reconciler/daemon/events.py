@@ -23,8 +23,6 @@ from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.requests.template import render_text
 
-__all__ = ["EventChecks"]
-
 AGAIN_SECONDS = 10.0
 """How often one grant is checked for events."""
 

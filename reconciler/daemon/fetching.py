@@ -16,8 +16,6 @@ from reconciler.model.errors import LedgerError
 from reconciler.model.revision_status import Stale
 from reconciler.repository.git.branches import fetch, has_remote
 
-__all__ = ["Fetching", "PushRelay"]
-
 PUSHED = "pushed"
 """The note; what it says is when the git server called."""
 

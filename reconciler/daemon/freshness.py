@@ -17,8 +17,6 @@ from reconciler.model.clock import stamp
 from reconciler.model.revision_status import Stale
 from reconciler.model.value import Frozen
 
-__all__ = ["CLONES", "NOTE", "Clone", "Freshness", "clones", "noted", "stale"]
-
 NOTE = "freshness"
 
 CLONES = "clones"

@@ -22,8 +22,6 @@ if TYPE_CHECKING:  # `status` reads the notes, and writes nothing
     from reconciler.daemon.runtime import ProblemLog
     from reconciler.ledger.reader import LedgerReader
 
-__all__ = ["GIT", "LATE", "HookLog", "Hooked", "hooks_of"]
-
 GIT = "git"
 """The hook that git servers call; no integration of that name can have events."""
 

@@ -35,8 +35,6 @@ from reconciler.repository.git.checkout import edits_ignored
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.git.watch import commits
 
-__all__ = ["Daemon", "Watch"]
-
 TICK_SECONDS = 0.5
 """How often to determine what is due and to read the commands."""
 

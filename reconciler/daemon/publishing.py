@@ -30,8 +30,6 @@ from reconciler.repository.git.branches import NOTE, TOKEN, has_another, publish
 from reconciler.repository.git.trees import Tree
 from reconciler.review.proof import sign, signing_key, token_of
 
-__all__ = ["Publishing"]
-
 log = structlog.get_logger()
 
 NOTED = "checkpoints"

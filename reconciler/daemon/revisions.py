@@ -24,8 +24,6 @@ from reconciler.repository.naming import FOLDERS
 from reconciler.requests.tasks import FEW
 from reconciler.secrets.initial_data import FOLDER
 
-__all__ = ["Revisions"]
-
 log = structlog.get_logger()
 
 READ_AGAIN = timedelta(minutes=1)

@@ -20,8 +20,6 @@ from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.trees import Tree
 
-__all__ = ["GRACE_SECONDS", "ActiveRevision", "Health", "ProblemLog", "Runtime"]
-
 log = structlog.get_logger()
 
 MAX_IDLE_INTERVALS = 3

@@ -36,8 +36,6 @@ from reconciler.repository.desired import NO_SERVICE
 from reconciler.repository.hires import Hires
 from reconciler.requests.tasks import MAX_HIRES, NAMES_AT_A_TIME
 
-__all__ = ["Schedule"]
-
 MIN_SLICES = 60
 SHORTEST_SLICE = timedelta(seconds=1)
 

@@ -26,18 +26,6 @@ from reconciler.model.value import Frozen, replace
 from reconciler.repository.desired import NO_SERVICE, Desired, Service
 from reconciler.requests.tasks import FEW, Yielder
 
-__all__ = [
-    "Lane",
-    "Make",
-    "Outdated",
-    "Queues",
-    "ServiceQueue",
-    "Slice",
-    "SliceRunner",
-    "by_service",
-    "cut",
-]
-
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 """Starts a task, which is awaited before the daemon ends."""
 

@@ -29,8 +29,6 @@ from reconciler.review.owners import owners_of
 from reconciler.review.reviews import alert_overdue
 from reconciler.review.unmanaged import ComparedListing, compare
 
-__all__ = ["Survey"]
-
 log = structlog.get_logger()
 
 

@@ -20,8 +20,6 @@ import structlog
 
 from reconciler.model.value import Frozen
 
-__all__ = ["Systemd"]
-
 log = structlog.get_logger()
 
 

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["ORGANIZATION", "PORT", "TEAMS", "Asana"]
-
 PORT = 8901
 ORGANIZATION = "1200"
 TEAMS = {"1201": "Engineering", "1202": "Design", "1203": "Operations"}

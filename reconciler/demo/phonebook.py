@@ -17,8 +17,6 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["Loopback", "Phonebook"]
-
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True

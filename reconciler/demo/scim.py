@@ -17,8 +17,6 @@ from scim2_server.utils import (
     load_default_service_provider_config,
 )
 
-__all__ = ["PORT", "scim"]
-
 PORT = 8902
 
 

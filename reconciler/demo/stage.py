@@ -26,8 +26,6 @@ from reconciler.secrets.initial_data import encrypt_initial_data
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["Stage", "staged"]
-
 SAMPLE = Path(__file__).parents[2]
 FOLDERS = ("config", "manifests", "hires")
 SERVICES = ("asana", "scim")
@@ -39,7 +37,7 @@ LONGEST = 60
 """Characters of a temporary folder's path, so that gpg's agent can have its socket two folders below."""
 
 
-class NoDemo(ReconcilerError):
+class _NoDemo(ReconcilerError):
     """The demo cannot be set up here; the text says what is missing."""
 
 
@@ -93,15 +91,15 @@ class Stage(Frozen):
 def staged() -> Iterator[Stage]:
     """Set up the demo while the block runs. Raises NoDemo."""
     if not all((SAMPLE / folder).is_dir() for folder in FOLDERS):
-        raise NoDemo("the demo needs a checkout of this project, which has the samples: run `make run` there")
+        raise _NoDemo("the demo needs a checkout of this project, which has the samples: run `make run` there")
     for program in ("git", "gpg"):
         if shutil.which(program) is None:
-            raise NoDemo(f"the demo needs {program}: install it (Debian: apt-get install git gnupg)")
+            raise _NoDemo(f"the demo needs {program}: install it (Debian: apt-get install git gnupg)")
     try:
         from reconciler.demo import scim  # its server is in the extra `demo`
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
-        raise NoDemo(f"the demo needs {missing}: run `make run` in {SAMPLE}, which installs it") from error
+        raise _NoDemo(f"the demo needs {missing}: run `make run` in {SAMPLE}, which installs it") from error
     tokens = {"asana": "demo-" + secrets.token_hex(16), "scim": "demo-" + secrets.token_hex(16)}
     with ExitStack() as stack:
         tools = stack.enter_context(_serving(asana.Asana(tokens["asana"]), asana.PORT))
@@ -201,7 +199,7 @@ def _free_port(wanted: int) -> int:
             except OSError:
                 continue
             return int(attempt.getsockname()[1])
-    raise NoDemo("no port is free on 127.0.0.1")
+    raise _NoDemo("no port is free on 127.0.0.1")
 
 
 def _git(root: Path, environment: dict[str, str], *arguments: str) -> str:
@@ -211,5 +209,5 @@ def _git(root: Path, environment: dict[str, str], *arguments: str) -> str:
 def _run(command: list[str], environment: dict[str, str]) -> str:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     if done.returncode:
-        raise NoDemo(f"{command[0]} failed: {done.stderr.strip()}")
+        raise _NoDemo(f"{command[0]} failed: {done.stderr.strip()}")
     return done.stdout

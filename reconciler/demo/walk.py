@@ -19,8 +19,6 @@ from reconciler.ledger.opening import StateLocation
 from reconciler.model.settings import Settings
 from reconciler.model.status import Status
 
-__all__ = ["walk"]
-
 PATIENCE_SECONDS = 60.0
 """Seconds after which something that should have happened is said not to have."""
 

@@ -17,8 +17,9 @@ from reconciler.model.clock import Clock, Stopped
 from reconciler.model.failpoints import Reached, unwatched
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits, Settings
-from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
+from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.program import home_of
+from reconciler.repository.git.trees import WORKTREE, Tree
 from reconciler.repository.private_file import HIRES_CACHE
 from reconciler.repository.settings_file import read_settings
 
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from reconciler.requests.throttle import Throttle
     from reconciler.secrets.gpg import Gnupg
     from reconciler.secrets.initial_data import InitialData
-
-__all__ = ["Context", "SystemClock", "home_of"]
 
 T = TypeVar("T")
 

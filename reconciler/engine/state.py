@@ -31,22 +31,11 @@ from reconciler.model.grant import Key, Record
 from reconciler.model.settings import Settings
 from reconciler.model.value import replace
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.checkout import WORKTREE, Tree
+from reconciler.repository.git.trees import WORKTREE, Tree
 
 if TYPE_CHECKING:
     from reconciler.ledger.postgres.membership import Membership
     from reconciler.ledger.writer import LedgerWriter
-
-__all__ = [
-    "OpenState",
-    "as_settled",
-    "joining",
-    "locking",
-    "reading",
-    "recover",
-    "refuse_strayed",
-    "sharing",
-]
 
 HOMES = "homes"
 """The name of the note that has the service of each integration that a fleet's member acted on."""

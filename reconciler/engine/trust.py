@@ -24,22 +24,11 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Sealing, Trust
 from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.settings import OWN, Settings
-from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
+from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.git.trees import WORKTREE, Tree
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
-
-__all__ = [
-    "SEALING_KEY",
-    "TRACE",
-    "leave",
-    "lost",
-    "refuse_fresh_start",
-    "reopened",
-    "sealing_of",
-    "sealing_read",
-    "trust_of",
-]
 
 TRACE = "refs/reconciler/state"
 """The ref that shows that this checkout was acted on with a state."""

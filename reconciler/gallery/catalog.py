@@ -27,8 +27,6 @@ from reconciler.model.value import Frozen
 from reconciler.repository.documents.yaml import read
 from reconciler.repository.naming import CASES, is_cases
 
-__all__ = ["IMPORTS", "MANIFESTS", "ReadyManifest", "everything", "head_of", "named"]
-
 MANIFESTS, IMPORTS = "manifests", "config/imports"
 """Where in a repository a copy goes."""
 

@@ -15,8 +15,6 @@ from typing import Any
 from reconciler.model.errors import UsageError
 from reconciler.model.value import Frozen, Unshown
 
-__all__ = ["PEOPLE", "Description", "Operation", "read_description"]
-
 PEOPLE = ("users", "members", "people", "persons", "accounts", "teammates", "memberships", "seats", "user")
 """The last words of paths that are about people, the likeliest first."""
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from reconciler.gallery.description import PEOPLE, Description, Operation
 
-__all__ = ["first_manifest"]
-
 ASKED_WITH = (
     "email",
     "mail",

@@ -32,8 +32,6 @@ from reconciler.review.findings import MissingValues
 from reconciler.review.population import compared, known_integration
 from reconciler.review.unmanaged import AccountKind, UnknownAccount
 
-__all__ = ["NotAdopted", "Proposal", "adopt", "proposed"]
-
 MOST = 20
 """The most objections that are shown."""
 

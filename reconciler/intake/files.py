@@ -22,8 +22,6 @@ from reconciler.model.errors import NotWritable, not_written
 from reconciler.model.hire import Hire
 from reconciler.repository.reviews import REVIEWS, review_in
 
-__all__ = ["hire_text", "path_of", "review_text", "stem_of", "with_field", "write_all"]
-
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
 LONGEST = 100

@@ -25,17 +25,6 @@ from reconciler.model.value import Frozen, replace
 from reconciler.repository.people import identity, is_named
 from reconciler.transports.transport import tls_context
 
-__all__ = [
-    "TOKEN",
-    "ApprovalReader",
-    "ForgeClient",
-    "ForgeError",
-    "Limited",
-    "PullRequest",
-    "git_environment",
-    "token_given",
-]
-
 TOKEN = "RECONCILE_FORGE_TOKEN"  # noqa: S105  the variable's name
 MAX_ANSWER = 10 << 20
 MAX_SHOWN = 300
@@ -59,7 +48,7 @@ class PullRequest(Frozen):
     reviewers: Mapping[str, int] = {}
 
 
-class NotKnown(ForgeError):
+class _NotKnown(ForgeError):
     """There is no such thing at the forge, or the token may not see it."""
 
 
@@ -141,7 +130,7 @@ class ForgeProject:
         said = " ".join(text.replace(self._token, "***")[:MAX_SHOWN].split())  # a cut token would not be found
         message = f"{asked}: {code} {said}; {_advice(code)}"
         if code in (404, 422):  # GitHub says 422 of a commit that it does not have
-            return NotKnown(message)
+            return _NotKnown(message)
         seconds = _pause(answer)
         return ForgeError(message) if seconds is None else Limited(message, seconds)
 
@@ -377,7 +366,7 @@ class ApprovalReader(ForgeProject):
         by = pull.get("merge_user") or pull.get("merged_by")
         wrote = pull.get("author") if self._forge.kind == "gitlab" else pull.get("user")
         writers = _Writers([wrote] if wrote else [])
-        with suppress(NotKnown):  # a forge of another release may not have the list
+        with suppress(_NotKnown):  # a forge of another release may not have the list
             for commit in await self.listed(self._client, f"{path}/commits"):
                 writers.add(commit)
         if self._forge.kind == "gitlab":
@@ -391,7 +380,7 @@ class ApprovalReader(ForgeProject):
         """Return an answer; None where the forge does not know what is asked about."""
         try:
             return await self.read(self._client, "GET", path)
-        except NotKnown:
+        except _NotKnown:
             return None
 
 

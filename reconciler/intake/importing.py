@@ -18,11 +18,10 @@ from reconciler.model.errors import NotWritable
 from reconciler.model.hire import EXTRA, Hire
 from reconciler.model.imports import Import
 from reconciler.model.value import Frozen, Unshown
+from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.documents.problems import model_of
-from reconciler.repository.documents.yaml import BrokenFile, Loaded, read
+from reconciler.repository.documents.yaml import Loaded, read
 from reconciler.repository.hires import Hires
-
-__all__ = ["HireChange", "ImportPlan", "Importer"]
 
 _REFERENCES = {"manager": "manager_email", "buddy": "buddy_email"}
 
@@ -65,7 +64,7 @@ class ImportPlan:
                 {
                     "hire": each.hire,
                     "file": each.file,
-                    "fields": {key: plain(value) for key, value in each.fields.items()},
+                    "fields": {key: _plain(value) for key, value in each.fields.items()},
                     "reason": each.reason,
                 }
                 for each in self.left_out
@@ -74,11 +73,11 @@ class ImportPlan:
 
 
 def _as_json(change: HireChange) -> dict[str, Any]:
-    fields = {key: [plain(old), plain(new)] for key, (old, new) in change.fields.items()}
+    fields = {key: [_plain(old), _plain(new)] for key, (old, new) in change.fields.items()}
     return {"hire": change.hire, "file": change.file, "fields": fields}
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """Return a value of a file as JSON."""
     return value.isoformat() if isinstance(value, date) else value
 

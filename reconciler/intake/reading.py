@@ -40,20 +40,6 @@ from reconciler.requests.render import render
 from reconciler.requests.template import render_text
 from reconciler.transports.messages import LARGE, LIMIT
 
-__all__ = [
-    "LeftOut",
-    "People",
-    "Person",
-    "SourceRecords",
-    "as_integrations",
-    "ask",
-    "could_be_added",
-    "csv_file",
-    "people_of",
-    "read_csv",
-    "without_secrets",
-]
-
 SEPARATORS = (",", ";", "\t")
 """What separates the columns of a CSV; spreadsheets of some countries write the second."""
 

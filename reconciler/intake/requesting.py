@@ -25,8 +25,9 @@ from reconciler.model.settings import Forge
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen, fields
 from reconciler.repository.desired import Desired
+from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.documents.problems import model_of
-from reconciler.repository.documents.yaml import BrokenFile, Loaded, read
+from reconciler.repository.documents.yaml import Loaded, read
 from reconciler.repository.git.branches import commit_to_branch, has_remote
 from reconciler.repository.git.program import GitFailed, git
 from reconciler.repository.git.trees import OverlayTree, Tree, object_at
@@ -35,8 +36,6 @@ from reconciler.review.findings import MissingValues
 
 if TYPE_CHECKING:
     from reconciler.repository.files import Files, Reader
-
-__all__ = ["FOLDER", "Asked", "Asking", "NotRequestable", "State"]
 
 FOLDER = "config/requests"
 PREFIX = "request/"
@@ -82,7 +81,7 @@ class Request(Frozen):
         }
 
 
-def made(fields: Mapping[str, Any]) -> tuple[AccessRequest, bytes]:
+def _made(fields: Mapping[str, Any]) -> tuple[AccessRequest, bytes]:
     """Return a request of these fields, and its file. Raises UsageError where one cannot be read."""
     content = "".join(f"{key}: {flow(value)}\n" for key, value in fields.items() if value is not None).encode()
     document = read(content, "the request")
@@ -112,7 +111,7 @@ def refused(reader: Reader, tree: Tree, stem: str, content: bytes, now: datetime
     return None
 
 
-def known_requests(
+def _known_requests(
     files: Files, waiting: Mapping[str, Tree], merged: set[str], records: Mapping[Key, Record], now: datetime
 ) -> list[Request]:
     """List the requests of a revision, and those that wait on branches that have one more.
@@ -160,7 +159,7 @@ def _refusal(grant: Grant) -> str | None:
     return None if grant.requested is None else grant.requested.refusal
 
 
-def free_stem(stem: str, taken: set[str]) -> str:
+def _free_stem(stem: str, taken: set[str]) -> str:
     """Return the stem, or with the first number behind it that makes it free."""
     names = [stem, *(f"{stem}-{number}" for number in range(2, MAX_SUFFIX))]
     for name in names:
@@ -173,7 +172,7 @@ def _on_one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def account_of(entry: Entry) -> tuple[str, str]:
+def _account_of(entry: Entry) -> tuple[str, str]:
     """Return what an entry is for, as far as it says."""
     return entry.integration, str(sorted((name, str(value)) for name, value in entry.values.items()))
 
@@ -231,7 +230,7 @@ class Asking:
         """List the requests that wait, hold and ended."""
         waiting = self._waiting()
         merged = self._names_since(min(map(self._begun, waiting.values()), default=self.context.clock.now()) - LATELY)
-        return known_requests(self.files, waiting, merged, records, self.context.clock.now())
+        return _known_requests(self.files, waiting, merged, records, self.context.clock.now())
 
     def _begun(self, branch: Tree) -> datetime:
         """Return when the commit was made that a branch began from."""
@@ -293,7 +292,7 @@ class Asking:
             "requested_at": stamp(now),
         }
         try:
-            request, content = made(fields)
+            request, content = _made(fields)
         except UsageError as error:
             raise UsageError(f"{error}; {what_for}") from None
         others, granted = self.known({}), Desired(self.files, now.date(), now).grants(hire)
@@ -301,12 +300,12 @@ class Asking:
         for each in others:
             if each.state is State.WAITS and (each.asked.hire, each.asked.access) == (hire, request.access):
                 return each
-            theirs = each.asked.hire == hire and account_of(each.asked.access) == account_of(request.access)
+            theirs = each.asked.hire == hire and _account_of(each.asked.access) == _account_of(request.access)
             if each.state is State.HOLDS and theirs and each.stem in allowed:
                 already = f"{hire} has that account already, by the request {each.stem}, which holds"
                 raise NotRequestable(f"{already}; {what_for}")
         taken = {name.removeprefix(PREFIX) for name in self._branches()} | self._names_since(now - LATELY)
-        stem = free_stem(stem_of(f"{now.date()}-{hire}-{asked.integration}"), taken)  # a branch's name has no blanks
+        stem = _free_stem(stem_of(f"{now.date()}-{hire}-{asked.integration}"), taken)  # a branch's name has no blanks
         reason = refused(self.context.reader, self.tree, stem, content, now)
         if reason is not None:
             raise NotRequestable(reason)

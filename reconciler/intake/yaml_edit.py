@@ -18,10 +18,8 @@ from datetime import date
 from typing import Any
 
 from reconciler.model.errors import NotWritable
-from reconciler.repository.documents.events import Mark, in_yaml
-from reconciler.repository.documents.yaml import BrokenFile, read
-
-__all__ = ["block_item", "flow", "with_item", "with_value"]
+from reconciler.repository.documents.events import BrokenFile, Mark, in_yaml
+from reconciler.repository.documents.yaml import read
 
 _BOM = b"\xef\xbb\xbf"
 _DASH = re.compile(r"(?:&\S+(?:\s|#.*)*)?-")

@@ -17,9 +17,6 @@ from reconciler.ledger.reading import Backend, Reading
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["Rows", "WritableBackend", "as_json", "engine_over", "upserting", "within"]
-
-
 Rows = Mapping[sa.Executable, Sequence[Mapping[str, Any]]]
 """Statements that return nothing, each with the rows that it is executed for."""
 

@@ -17,8 +17,6 @@ from reconciler.model.grant import Record
 from reconciler.model.status import FAULTS, ReasonCode, Status
 from reconciler.model.value import Frozen
 
-__all__ = ["PAGED", "Chosen", "Listed", "Page", "Pages"]
-
 RANK = (
     Status.FAILED,
     Status.UNKNOWN,

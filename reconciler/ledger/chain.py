@@ -24,24 +24,6 @@ from reconciler.model.grant import Key
 from reconciler.model.status import EventType
 from reconciler.model.value import Frozen
 
-__all__ = [
-    "BLOCK",
-    "END",
-    "ERASED",
-    "Chain",
-    "Link",
-    "MerkleTree",
-    "Names",
-    "as_written",
-    "erased_lines",
-    "leaf",
-    "linked",
-    "root_of",
-    "said",
-    "salted",
-    "verify",
-]
-
 BLOCK = 1024
 """The lines of a block whose root is kept: a power of two, so that it is a node of each later tree."""
 

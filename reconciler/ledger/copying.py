@@ -21,8 +21,6 @@ from reconciler.ledger.reading import PAGE
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 
-__all__ = ["copy"]
-
 _TABLES = tuple(
     table for table in schema.metadata.sorted_tables if table is schema.shards or table not in schema.MOMENTARY
 )

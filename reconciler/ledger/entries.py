@@ -16,22 +16,6 @@ from reconciler.model.run import Outcome
 from reconciler.model.status import EventType, ReasonCode
 from reconciler.model.value import Frozen, replace
 
-__all__ = [
-    "About",
-    "Answer",
-    "Attempt",
-    "Change",
-    "Command",
-    "CommandsByGrant",
-    "Event",
-    "GrantFilter",
-    "Member",
-    "SavedWith",
-    "Sent",
-    "Unanswered",
-    "ValueChanges",
-]
-
 Change = Callable[[bytes | None], bytes | None]
 """Computes a new value from the present one, in a transaction that excludes other writers."""
 

@@ -11,8 +11,6 @@ from reconciler.ledger.reading import LedgerPart, Reading, in_batches
 from reconciler.model.grant import APART, Key, Phase, Record
 from reconciler.model.status import ReasonCode, Status
 
-__all__ = ["RESYNC", "RESYNC_BEFORE", "GuardCounts", "Held", "Since", "newest_attempt"]
-
 RESYNC = "resync_attempt"
 """The name of the note that has the newest attempt at the start of the last full resync."""
 

@@ -31,22 +31,6 @@ from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import EventType, Status
 from reconciler.model.value import Frozen, replace
 
-__all__ = [
-    "ENDED",
-    "MADE",
-    "TREE",
-    "Followed",
-    "History",
-    "LineFilters",
-    "Removed",
-    "disagreement",
-    "lines_of",
-    "tree_of",
-    "untold",
-    "verified",
-    "whole_blocks",
-]
-
 _REMOVED = (
     "SELECT hire, access, event, revision, at, was FROM events WHERE event IN ('orphaned', 'expired', 'revoked')"
     " AND hire IN :hires ORDER BY id"

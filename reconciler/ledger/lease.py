@@ -21,8 +21,6 @@ from reconciler.ledger.reading import Reading
 from reconciler.model.errors import LeaseLostError
 from reconciler.model.value import Frozen
 
-__all__ = ["EVERYTHING", "OURS", "Lease", "MoreNeeded"]
-
 EVERYTHING = "*"
 """The shard of all services at once: for a SQLite state, and for commands."""
 

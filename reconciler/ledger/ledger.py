@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["Ledger", "OpenLedger"]
-
 R_co = TypeVar("R_co", bound=LedgerReader, covariant=True)
 T = TypeVar("T")
 

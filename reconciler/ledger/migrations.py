@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from alembic.operations import Operations
 
-__all__ = ["MIGRATIONS", "bring_up_to_date", "upgrade"]
-
 _version = sa.Table(VERSION, sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
 
 

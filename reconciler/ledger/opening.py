@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from reconciler.ledger.postgres.reading import Server
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["HeldLedger", "StateLocation"]
-
 _SQLITE = "sqlite:///"
 
 REPOSITORY = "repository"

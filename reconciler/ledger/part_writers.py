@@ -25,17 +25,6 @@ from reconciler.model.selection import Selection
 from reconciler.model.status import EventType
 from reconciler.model.value import replace
 
-__all__ = [
-    "WritableAccounts",
-    "WritableAttempts",
-    "WritableGivers",
-    "WritableGuardCounts",
-    "WritableHistory",
-    "WritableNotes",
-    "WritableSealed",
-    "untraced_row",
-]
-
 _OF_ATTEMPT = schema.attempts.c.id == sa.bindparam("which")
 _BEGUN = sa.insert(schema.attempts).returning(schema.attempts.c.id)
 _NEW_RUN = sa.update(schema.attempts).where(_OF_ATTEMPT).values(run=sa.bindparam("which"))

@@ -35,23 +35,6 @@ from reconciler.model.run import Outcome, Step
 from reconciler.model.status import Action, Status
 from reconciler.model.value import Frozen
 
-__all__ = [
-    "GIVEN",
-    "LISTED",
-    "UNTRACED",
-    "Accounts",
-    "Attempts",
-    "Commands",
-    "Givers",
-    "Grants",
-    "LedgerReader",
-    "Locks",
-    "Notes",
-    "Recent",
-    "Sealed",
-    "given_in",
-]
-
 GIVEN = "given_up_to"
 """The name of the note that has the revision up to which it is known who gave each grant, but for `UNTRACED` hires."""
 

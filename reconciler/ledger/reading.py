@@ -14,34 +14,6 @@ from typing import Any, Protocol, TypeVar, overload
 
 from reconciler.model.errors import LedgerError
 
-__all__ = [
-    "BLOCKS",
-    "EPOCH",
-    "HEAD",
-    "LINES",
-    "LONG_PAGE",
-    "MANY",
-    "MICROSECOND",
-    "PAGE",
-    "SERVER_TIME",
-    "VERSION",
-    "Backend",
-    "EmptyBackend",
-    "LedgerPart",
-    "Reading",
-    "Row",
-    "after",
-    "among",
-    "in_batches",
-    "in_pages",
-    "lowered",
-    "microseconds",
-    "moment",
-    "version_of",
-    "where_of",
-    "without_nul",
-]
-
 HEAD = "0010"
 """The newest version of a state's tables. A ledger that has it needs no migration, and loads none."""
 
@@ -172,7 +144,7 @@ def without_nul(text: str) -> str:
     return text.replace("\0", "\N{SYMBOL FOR NULL}")
 
 
-class Driver(Protocol):
+class _Driver(Protocol):
     """A connection of `sqlite3` or `psycopg`."""
 
     def execute(self, text: Any, values: Any, /) -> Any:
@@ -186,7 +158,7 @@ class Reading:
     value: a statement has at most 65,535 of them.
     """
 
-    def __init__(self, driver: Driver, *, postgres: bool = False) -> None:
+    def __init__(self, driver: _Driver, *, postgres: bool = False) -> None:
         self._driver = driver
         self._postgres = postgres
 

@@ -21,25 +21,6 @@ from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.run import Kind, OpenRun, Step
 from reconciler.model.value import Frozen
 
-__all__ = [
-    "RECORD_COLUMNS",
-    "SELECT_GIVEN",
-    "Redact",
-    "attempt_row",
-    "changed_and_checked",
-    "entry_of",
-    "event_row",
-    "event_rows",
-    "from_json",
-    "given_of",
-    "given_row",
-    "grant_row",
-    "line_of",
-    "record_by_place",
-    "record_of",
-    "request_row",
-]
-
 V = TypeVar("V", bound=Frozen)
 
 Redact = Callable[[Any], Any]

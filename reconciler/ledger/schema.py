@@ -36,27 +36,6 @@ from sqlalchemy.types import TypeEngine
 
 from reconciler.ledger.reading import MICROSECOND, SERVER_TIME, microseconds, moment, without_nul
 
-__all__ = [
-    "NOW",
-    "Moment",
-    "attempts",
-    "commands",
-    "events",
-    "given",
-    "grants",
-    "hosts",
-    "in_",
-    "locks",
-    "members",
-    "meta",
-    "metadata",
-    "pulls",
-    "requests",
-    "sealed",
-    "shards",
-    "shares",
-]
-
 
 class Moment(TypeDecorator[datetime]):
     """A time in UTC, stored as microseconds since 1970."""

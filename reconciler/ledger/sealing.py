@@ -29,8 +29,6 @@ from reconciler.secrets.sealed import Sealer, in_the_clear, wrapped_to
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["ReadState", "Sealing", "StoreOf", "StoredTokens", "Tokens", "Trust", "WritableTokens", "no_store", "stage"]
-
 KEY = "sealing_key"
 NEXT = "sealing_key_next"
 """The name of the note that has the successor of the key, until it is vouched for."""

@@ -38,8 +38,6 @@ from reconciler.model.failpoints import Failpoint, Reached
 from reconciler.model.grant import Key, Record
 from reconciler.model.lock import Lock
 
-__all__ = ["USED", "Mac", "Session", "Transaction", "WritablePart"]
-
 T = TypeVar("T")
 
 Mac = Callable[[bytes], str | None]

@@ -33,8 +33,6 @@ from reconciler.secrets.sealed import Sealer
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["YOUNG", "Memory", "Stored", "Vault", "generated", "lends"]
-
 RUNS = "run/"
 FILES = "files/"
 """How the name of a sealed row begins that is a file, which is bound to this name."""

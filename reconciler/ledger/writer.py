@@ -42,8 +42,6 @@ from reconciler.model.lock import Lock
 from reconciler.model.status import EventType
 from reconciler.model.value import replace
 
-__all__ = ["LedgerWriter", "WritableCommands", "WritableLocks"]
-
 _CHECKED = (
     sa.update(schema.grants)
     .where(schema.grants.c.hire == sa.bindparam("whose"), schema.grants.c.access == sa.bindparam("which"))

@@ -10,8 +10,6 @@ from typing import NamedTuple
 from reconciler.model.clock import stamp
 from reconciler.model.value import Frozen, replace
 
-__all__ = ["Approval", "Attribution", "Merged", "Requested", "Source", "Unattributed"]
-
 
 class Source(StrEnum):
     """What vouches for an approval."""

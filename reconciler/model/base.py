@@ -14,30 +14,6 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, RootModel, StringConstraints
 from pydantic_core import PydanticCustomError
 
-__all__ = [
-    "DAY",
-    "DURATION",
-    "EMAIL",
-    "Day",
-    "Duration",
-    "Email",
-    "Identifier",
-    "Lasting",
-    "ListFile",
-    "Misplaced",
-    "Model",
-    "Restricting",
-    "Text",
-    "as_text",
-    "day",
-    "duration",
-    "jsonable",
-    "lasting",
-    "number",
-    "refuse_twice",
-    "spelled",
-]
-
 
 class Model(BaseModel):
     """The base of every model of a file."""

@@ -14,9 +14,6 @@ from reconciler.model.hire import Hire
 from reconciler.model.request import Headers, Method, NonEmpty, StatusCode
 from reconciler.model.status import Status
 
-__all__ = ["Before", "CannedAnswer", "Case", "CaseFile", "Person", "SentRequest"]
-
-
 Json = Annotated[Any, AfterValidator(jsonable)]
 """What travels as JSON: a day that stands without quotes is its text."""
 

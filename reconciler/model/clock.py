@@ -7,8 +7,6 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["FIRST", "LAST", "Clock", "Stopped", "StoppingClock", "after", "first_moment", "in_zone", "moment", "stamp"]
-
 T = TypeVar("T")
 
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)

@@ -18,8 +18,6 @@ from reconciler.model.hire import EXTRA, AccessList, Hire, HireRef, no_entries
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen
 
-__all__ = ["CONDITION_KEYS", "FIELDS", "Condition", "ConditionMap", "HireValues", "Sequence", "plain", "value_of"]
-
 ANY, NOT = "any", "not"
 FIELDS = tuple(name for name in Hire.model_fields if name not in ("extra", "sequences", "without", "access"))
 CONDITION_KEYS = (*FIELDS, f"{EXTRA}NAME", ANY, NOT)

@@ -34,21 +34,6 @@ from reconciler.model.base import (
 from reconciler.model.condition import ConditionMap
 from reconciler.model.hire import Entry, Hire, NamedChoice
 
-__all__ = [
-    "ANSWERED",
-    "KEEP",
-    "REMOVE",
-    "AccessRequest",
-    "Ignore",
-    "IgnoredAccount",
-    "PolicyFile",
-    "Requestable",
-    "RequestableFile",
-    "Review",
-    "ReviewLine",
-    "Rule",
-]
-
 
 class IgnoredAccount(Model):
     """Accounts of one integration that need no hire's grant."""

@@ -16,22 +16,6 @@ from reconciler.model.run import Outcome, Step
 from reconciler.model.settings import DEFAULT, Drift, Settings, Suspension
 from reconciler.model.value import Frozen
 
-__all__ = [
-    "NEITHER",
-    "TAKEN",
-    "Policy",
-    "Progress",
-    "account_changed",
-    "acted_on",
-    "complete",
-    "gone",
-    "is_over",
-    "left",
-    "progress",
-    "spent",
-    "still_wanted",
-]
-
 
 class Policy(Frozen):
     """The settings that decisions depend on, and the time at which they are made."""

@@ -6,17 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = [
-    "Attribute",
-    "as_attributes",
-    "escaped",
-    "filter_escaped",
-    "folded",
-    "is_of_directory",
-    "name_valued",
-    "parsed",
-]
-
 Name = tuple[frozenset[tuple[str, str]], ...]
 """A DN's RDNs; of each the attributes and values, as they are compared."""
 

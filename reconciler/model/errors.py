@@ -15,31 +15,6 @@ from msgspec.structs import force_setattr
 from reconciler.model.value import Frozen
 from reconciler.model.verdict import Cause
 
-__all__ = [
-    "Blocked",
-    "HostNotAllowed",
-    "LeaseLostError",
-    "LedgerError",
-    "MissingVariable",
-    "NotInstalled",
-    "NotWritable",
-    "NothingImported",
-    "OutdatedError",
-    "Problem",
-    "ReconcilerError",
-    "RepositoryError",
-    "SecretsError",
-    "SettingsError",
-    "Severity",
-    "StateLockedError",
-    "TimestampError",
-    "TransportError",
-    "UsageError",
-    "not_written",
-    "shortened",
-]
-
-
 LONGEST = 2000
 """Characters of a message about a file, a grant or a request: each can repeat a name that is as long as a file."""
 

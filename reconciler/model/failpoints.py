@@ -9,8 +9,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Protocol
 
-__all__ = ["Failpoint", "Reached", "unwatched"]
-
 
 class Failpoint(StrEnum):
     """What is about to be written or sent, or just was."""

@@ -13,8 +13,6 @@ from reconciler.model.hire import NamedChoice, no_entries
 from reconciler.model.request import Method, NonEmpty, Paged, empty_is_none
 from reconciler.model.text import folded
 
-__all__ = ["FormField", "Item"]
-
 
 def _dated(value: Any) -> Any:
     return as_text(value) if isinstance(value, date) else value

@@ -22,18 +22,6 @@ from reconciler.model.verdict import Cause
 if TYPE_CHECKING:
     from reconciler.model.manifest import Manifest
 
-__all__ = [
-    "APART",
-    "Decision",
-    "Differences",
-    "Grant",
-    "Hold",
-    "Key",
-    "Over",
-    "Phase",
-    "Record",
-]
-
 APART = "~"
 """What stands between an entry's name and what it was about, or the address that it was for, before."""
 

@@ -12,22 +12,6 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from reconciler.model.base import Day, Email, Identifier, Lasting, Model, Restricting, Text, day, refuse_twice
 from reconciler.model.clock import first_moment, in_zone
 
-__all__ = [
-    "AT",
-    "DAYS",
-    "EXTRA",
-    "TIME",
-    "UNTIL",
-    "AccessList",
-    "At",
-    "Entry",
-    "Hire",
-    "HireRef",
-    "NamedChoice",
-    "moment",
-    "no_entries",
-]
-
 _DAYS = r"(?:\s*([+-])\s*(\d{1,4})d)?"
 AT = re.compile(rf"(start){_DAYS}")
 UNTIL = re.compile(rf"(start|end){_DAYS}")

@@ -28,8 +28,6 @@ from reconciler.model.request import (
     empty_is_none,
 )
 
-__all__ = ["LEFT_EMPTY", "ByAddress", "Import", "target"]
-
 LEFT_EMPTY = ("form", "exists", "revoke", "extra_user_info", "post_execute_notification")
 """What ChiefOnboarding's builder writes beside, where there is nothing of it."""
 

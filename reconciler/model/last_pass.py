@@ -19,8 +19,6 @@ from reconciler.model.errors import Problem
 from reconciler.model.selection import Selection
 from reconciler.model.value import Frozen, replace
 
-__all__ = ["LAST", "LastPass"]
-
 LAST = "last_pass"
 """The note's name."""
 

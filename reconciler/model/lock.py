@@ -16,8 +16,6 @@ from msgspec.structs import asdict
 from reconciler.model.clock import stamp
 from reconciler.model.value import Frozen, replace
 
-__all__ = ["Lock", "LockState", "Locks"]
-
 
 class LockState(StrEnum):
     """How far an account of somebody who is locked is locked."""

@@ -17,9 +17,7 @@ from reconciler.model.base import EMAIL, Duration, Identifier, Model, Text, one_
 from reconciler.model.form import FormField
 from reconciler.model.request import (
     PAGE_TOKEN,
-    SAFE_METHODS,
     Call,
-    Condition,
     Exists,
     Headers,
     Listing,
@@ -27,40 +25,12 @@ from reconciler.model.request import (
     Paged,
     Paging,
     Pending,
-    Ready,
     Request,
     Revoke,
     WholeNumber,
     empty_is_none,
 )
 from reconciler.model.template import PLACEHOLDER, names
-
-__all__ = [
-    "PHONE",
-    "SAFE_METHODS",
-    "AnyCall",
-    "AnyPaged",
-    "Call",
-    "Condition",
-    "Events",
-    "Exists",
-    "ExtraUserInfo",
-    "FormField",
-    "InitialDataField",
-    "Invitation",
-    "Listing",
-    "Manifest",
-    "Notification",
-    "OAuth",
-    "Pending",
-    "Ready",
-    "Request",
-    "Revoke",
-    "Signature",
-    "Token",
-    "is_address",
-    "paging_of",
-]
 
 
 def _placeholder(value: str) -> str:

@@ -22,8 +22,6 @@ from reconciler.model.status import FAULTS, Action, ReasonCode, Status
 from reconciler.model.value import Frozen, Unshown, fields, replace
 from reconciler.model.verdict import Cause
 
-__all__ = ["STATE", "Report", "Row"]
-
 STATE = "state"
 """What stands in a problem for its file if it is one of the state."""
 

@@ -16,34 +16,6 @@ from reconciler.model.condition import FIELDS
 from reconciler.model.hire import EXTRA
 from reconciler.model.template import names
 
-__all__ = [
-    "FILLED",
-    "OPERATORS",
-    "PAGE_TOKEN",
-    "SAFE_METHODS",
-    "Call",
-    "Compared",
-    "Condition",
-    "CountUp",
-    "Exists",
-    "Headers",
-    "Listing",
-    "Method",
-    "More",
-    "NonEmpty",
-    "Paged",
-    "Paging",
-    "Pending",
-    "Polling",
-    "Ready",
-    "Request",
-    "RequestOptions",
-    "Revoke",
-    "WholeNumber",
-    "empty_is_none",
-    "operator",
-]
-
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 PAGE_TOKEN = "NEXT_PAGE_TOKEN"  # noqa: S105  the name of a variable

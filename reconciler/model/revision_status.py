@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from reconciler.model.value import Frozen
 
-__all__ = ["REF", "VOUCH", "Stale", "Untrusted"]
-
 REF = "refs/reconciler/accepted"
 """Where a checkout keeps the revision that was accepted last; no commit and no fetch of the program changes it."""
 

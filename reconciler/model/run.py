@@ -9,8 +9,6 @@ from typing import Any
 
 from reconciler.model.value import Frozen, Unshown
 
-__all__ = ["NO_RUN", "Kind", "OpenRun", "Outcome", "Step"]
-
 
 class Kind(StrEnum):
     """The kind of an attempt."""

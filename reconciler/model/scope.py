@@ -14,8 +14,6 @@ from typing import Any
 from reconciler.model.errors import MissingVariable
 from reconciler.model.value import Frozen, Unshown
 
-__all__ = ["DEFERRED", "HIRE_NAMES", "KNOWN_NAMES", "LEDGER", "Found", "Layer", "Scope", "follow", "steps", "walk"]
-
 HIRE_NAMES = (
     "email",
     "manager",

@@ -19,8 +19,6 @@ from html import unescape
 from threading import RLock
 from typing import Any, NoReturn
 
-__all__ = ["MASK", "Redactor", "Secret"]
-
 MASK = "***"
 SHORTEST = 6
 """Shorter values are masked only where they were put in: they would stand in half of all text.

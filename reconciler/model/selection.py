@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from reconciler.model.grant import Key  # which `--help` and completion do without
 
-__all__ = ["PassRequest", "Selection"]
-
 
 class Selection(Frozen):
     """The part that a pass covers: hires, integrations, single grants; None for all of them.

@@ -16,24 +16,6 @@ from reconciler.model.base import Day, Duration, Email, Model, Restricting, Text
 from reconciler.model.template import misuse, names
 from reconciler.model.text import hint
 
-__all__ = [
-    "DEFAULT",
-    "FEW",
-    "OWN",
-    "Alert",
-    "Drift",
-    "Forge",
-    "Git",
-    "Limits",
-    "Pages",
-    "Settings",
-    "Smtp",
-    "Suspension",
-    "Timestamping",
-    "Twilio",
-    "loopback",
-]
-
 OWN = "reconciler"
 """The service that the settings' own secrets belong to: `config/initial_data/reconciler.*`."""
 

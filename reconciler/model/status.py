@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["FAULTS", "Action", "EventType", "ReasonCode", "Status"]
-
 
 class Status(StrEnum):
     """The status of a grant."""

@@ -16,20 +16,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = [
-    "FILL_IN",
-    "PLACEHOLDER",
-    "half_closed",
-    "misfit",
-    "misuse",
-    "names",
-    "numbered",
-    "parameters",
-    "roots",
-    "split",
-    "texts",
-]
-
 PLACEHOLDER = re.compile(r"\{\{\s*([\w.]+)\s*\}\}")
 """A variable; group 1 is its name, dots included."""
 

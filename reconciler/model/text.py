@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from urllib.parse import unquote
 
-__all__ = ["cut", "described", "folded", "hint", "loosely_folded", "printable", "same_text", "some", "verb"]
-
 
 def printable(text: str) -> str:
     """Return a text as one line; unprintable characters become a blank or `�`."""

@@ -8,20 +8,6 @@ from typing import Any
 
 from reconciler.model.value import Frozen, Unshown
 
-__all__ = [
-    "Account",
-    "Cause",
-    "Difference",
-    "Invited",
-    "Missing",
-    "NoCheck",
-    "Present",
-    "Unknown",
-    "Verdict",
-    "is_invited",
-    "is_off",
-]
-
 Difference = tuple[Any, Any]
 """What stands there, or None, and what is wanted."""
 

@@ -27,27 +27,13 @@ from reconciler.model.settings import Alert, Settings
 from reconciler.model.value import Frozen, replace
 from reconciler.notify.delivery import DeliveryContext, NotSent, Post
 from reconciler.notify.rules import AlertState, CheckStreak, Message, News, NewsKind, alerts_of
-from reconciler.repository.git.checkout import Tree
+from reconciler.repository.git.trees import Tree
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.transports.address import parse
 from reconciler.transports.messages import RenderedRequest
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
-
-__all__ = [
-    "NO_WIDTH",
-    "Outage",
-    "alert_freshness",
-    "alert_of",
-    "alerts_due",
-    "for_chat",
-    "forget",
-    "note_outages",
-    "outages_of",
-    "send_alerts",
-    "watches",
-]
 
 log = structlog.get_logger()
 

@@ -37,7 +37,7 @@ from reconciler.model.settings import OWN, Limits, Settings, loopback
 from reconciler.model.status import EventType, ReasonCode
 from reconciler.model.template import split
 from reconciler.model.value import Frozen
-from reconciler.repository.git.checkout import Tree
+from reconciler.repository.git.trees import Tree
 from reconciler.requests.client import Client
 from reconciler.requests.encode import FORM
 from reconciler.requests.excerpt import one_line
@@ -48,8 +48,6 @@ from reconciler.transports.messages import RenderedRequest
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
-
-__all__ = ["DeliveryContext", "Messenger", "NotSent", "Notifications", "Notifier", "Post"]
 
 TLS_FROM_THE_START = 465
 

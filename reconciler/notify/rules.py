@@ -27,8 +27,6 @@ from reconciler.model.report import Row
 from reconciler.model.status import EventType, ReasonCode, Status
 from reconciler.model.value import Frozen, replace
 
-__all__ = ["AlertState", "CheckStreak", "Message", "News", "NewsKind", "alerts_of", "outages"]
-
 IN_A_ROW = 3
 """Checks that fail in a row to make an outage; so does more than half of as many checks in one pass."""
 

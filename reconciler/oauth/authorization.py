@@ -27,8 +27,6 @@ from reconciler.requests.excerpt import secrets_of
 from reconciler.requests.template import render_url
 from reconciler.transports.address import parse
 
-__all__ = ["CONNECTED", "OPEN", "TAKEN", "Authorization", "Authorizer", "NotConnected", "digest_of"]
-
 LIFETIME = timedelta(minutes=10)
 KEPT = timedelta(days=1)
 
@@ -46,7 +44,7 @@ class NotConnected(ReconcilerError):
     """A callback that is not accepted, or that brought no token; the text says why."""
 
 
-class AuthorizationStore(Protocol):
+class _AuthorizationStore(Protocol):
     """Pending authorizations, saved sealed by the digest of their state."""
 
     async def read(self, digest: str) -> dict[str, Any] | None:
@@ -86,7 +84,7 @@ class Authorizer:
     """Authorizes one service by one integration's manifest."""
 
     def __init__(
-        self, integration: str, asks: TokenClient, *, tokens: TokenStore, connects: AuthorizationStore
+        self, integration: str, asks: TokenClient, *, tokens: TokenStore, connects: _AuthorizationStore
     ) -> None:
         assert asks.manifest.oauth is not None
         self._integration = integration

@@ -29,8 +29,6 @@ from reconciler.oauth.token_request import LONGEST, TokenClient, TokenRefused, l
 from reconciler.requests.excerpt import secrets_of
 from reconciler.requests.template import render_url
 
-__all__ = ["OAuthConnection", "TokenChange", "TokenStore", "Turn", "stored_record", "token_layer"]
-
 ENOUGH = timedelta(minutes=1)
 """A token with less than this left is refreshed."""
 
@@ -94,7 +92,7 @@ class Turn:
     """What could not be stored yet, after what it is to be stored in place of."""
 
 
-def connect_again(service: str) -> str:
+def _connect_again(service: str) -> str:
     """Return the next step if the program itself cannot get a new token."""
     return f"connect again: `reconcile oauth connect {service}`"
 
@@ -181,7 +179,7 @@ class OAuthConnection:
         return layer
 
     def _not_connected(self) -> TransportError:
-        return TransportError(f"not connected: {connect_again(self.service)}", left=False, cause=Cause.CONNECTION)
+        return TransportError(f"not connected: {_connect_again(self.service)}", left=False, cause=Cause.CONNECTION)
 
     @property
     def fetches(self) -> bool:
@@ -229,7 +227,7 @@ class OAuthConnection:
     async def _refresh(self, used: Stored | None) -> TransportError | None:
         oauth = self._asks.manifest.oauth
         if oauth is None or oauth.renewal is None:
-            return TransportError(connect_again(self.service), left=False, cause=Cause.CONNECTION)
+            return TransportError(_connect_again(self.service), left=False, cause=Cause.CONNECTION)
         if (store := self._store) is None:
             why = "a dry run fetches none" if used is None else "a dry run refreshes none"
             return TransportError(f"no token is stored, and {why}" if used is None else why, left=False)
@@ -268,7 +266,7 @@ class OAuthConnection:
         if self.fetches:
             return TransportError(f"no token could be fetched: {error}", left=False)
         if isinstance(error, TokenRefused | Blocked):
-            why = f"it cannot be refreshed: {error}; {connect_again(self.service)}"
+            why = f"it cannot be refreshed: {error}; {_connect_again(self.service)}"
             return TransportError(why, left=False, cause=Cause.CONNECTION)
         return TransportError(f"it cannot be refreshed now: {error}", left=False)
 

@@ -15,7 +15,8 @@ from urllib.parse import parse_qsl
 
 from reconciler.model.clock import Clock
 from reconciler.model.errors import TransportError
-from reconciler.model.manifest import Manifest, Request
+from reconciler.model.manifest import Manifest
+from reconciler.model.request import Request
 from reconciler.model.scope import Scope, walk
 from reconciler.model.secret import Redactor
 from reconciler.model.template import names
@@ -28,8 +29,6 @@ from reconciler.transports.messages import Response
 
 if TYPE_CHECKING:
     from reconciler.requests.client import Client
-
-__all__ = ["LONGEST", "TokenClient", "TokenRefused", "lacking", "with_code", "with_grant", "with_query"]
 
 LONGEST = 64 * 1024
 """Bytes of a reply. It is merged into what is stored, and each secret in it is masked in all output."""

@@ -14,8 +14,6 @@ from reconciler.repository.config_files import read_list
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.naming import CASES, is_cases
 
-__all__ = ["LoadedCases", "parse_cases", "read_cases"]
-
 
 class LoadedCases(Frozen):
     """A file's cases, each with its line; none and the problems where it cannot be read."""

@@ -16,21 +16,10 @@ from reconciler.model.errors import Problem, Severity
 from reconciler.model.hire import Entry, Hire
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen, replace
+from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.documents.problems import dotted, model_of
-from reconciler.repository.documents.yaml import BrokenFile, read
+from reconciler.repository.documents.yaml import read
 from reconciler.repository.git.trees import Tree
-
-__all__ = [
-    "IGNORE",
-    "POLICY",
-    "REQUESTABLE",
-    "Listed",
-    "Offers",
-    "read_ignore",
-    "read_list",
-    "read_policy",
-    "read_requestable",
-]
 
 POLICY = "config/policy.yaml"
 REQUESTABLE = "config/requestable.yaml"

@@ -32,8 +32,6 @@ from reconciler.repository.joining import Join
 from reconciler.repository.naming import is_cases
 from reconciler.repository.parsing import REQUESTS, parse
 
-__all__ = ["NO_SERVICE", "Desired", "Service", "changed_hires", "over_by_itself", "touched"]
-
 NO_SERVICE = ""
 """Of what belongs to no service that can be read: broken manifests, entries whose integration is missing."""
 

@@ -13,8 +13,6 @@ from reconciler.model.errors import RepositoryError
 from reconciler.model.revision_status import REF
 from reconciler.repository.naming import FOLDERS
 
-__all__ = ["repository"]
-
 NEXT = "give the repository's root with --repo, or run `reconcile init` for a new one"
 
 

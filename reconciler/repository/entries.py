@@ -16,8 +16,6 @@ from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.needs import needed_first
 
-__all__ = ["BEFORE_SUGGESTION", "Entries", "SourcedEntry"]
-
 BEFORE_SUGGESTION = ": "
 """What stands before a suggestion in a grant's reason, where no sentence follows."""
 

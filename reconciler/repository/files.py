@@ -52,8 +52,6 @@ from reconciler.repository.parsing import (
 )
 from reconciler.repository.settings_file import doubtful, read_settings
 
-__all__ = ["Files", "Reader"]
-
 MAX_LOOKUPS = 1000
 """Changed files from which on a walk over all is no slower than finding each."""
 

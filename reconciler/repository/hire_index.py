@@ -20,8 +20,6 @@ from reconciler.model.text import folded
 from reconciler.model.value import replace
 from reconciler.repository.private_file import PrivateFile
 
-__all__ = ["NOTHING", "HireCache", "HireIndex", "HireSummary", "SavedHires", "as_columns", "of_columns", "stem_of"]
-
 
 def stem_of(path: str) -> str:
     """Return the stem of a file that has an ending; in a tenth of the time that the standard library takes."""

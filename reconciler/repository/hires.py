@@ -21,8 +21,6 @@ from reconciler.repository.hire_index import HireIndex, HireSummary, stem_of
 from reconciler.repository.naming import shown
 from reconciler.repository.parsing import parse_hire, read_hire
 
-__all__ = ["Hires", "ParsedHires"]
-
 LAST = 2
 """How many are kept parsed, for what asks for one again and again: it, and its manager."""
 

@@ -20,18 +20,6 @@ from reconciler.repository.desired import Desired, over_by_itself
 from reconciler.repository.files import Files
 from reconciler.repository.people import skeleton
 
-__all__ = [
-    "PlacedCondition",
-    "conditions_of",
-    "doubtful_conditions",
-    "first_error",
-    "problems_of",
-    "refused_by",
-    "unassigned",
-    "unfitting",
-    "unknown_names",
-]
-
 
 def first_error(desired: Desired, hire: str) -> str | None:
     """Return an error in a hire's files, or None; meanwhile nothing of the hire is revoked automatically.

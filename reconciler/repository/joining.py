@@ -14,9 +14,10 @@ from reconciler.model.attribution import Requested
 from reconciler.model.base import as_text, spelled
 from reconciler.model.clock import LAST, first_moment
 from reconciler.model.errors import shortened
+from reconciler.model.form import FormField
 from reconciler.model.grant import Grant, Hold, Key
 from reconciler.model.hire import At, Entry, Hire, HireRef, NamedChoice
-from reconciler.model.manifest import FormField, Manifest
+from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer
 from reconciler.model.status import Status
 from reconciler.model.template import FILL_IN, names
@@ -26,8 +27,6 @@ from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.entries import BEFORE_SUGGESTION, Entries, SourcedEntry
 from reconciler.repository.files import Files
 from reconciler.repository.needs import circular_among, needed_first
-
-__all__ = ["Join", "hire_layers"]
 
 MAX_NAMED_ITEMS = 30
 """How many of a choice's items a message names."""

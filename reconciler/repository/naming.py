@@ -9,22 +9,6 @@ from typing import Literal
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.text import hint
 
-__all__ = [
-    "CASES",
-    "FOLDERS",
-    "SCHEMAS",
-    "YAML",
-    "Kind",
-    "is_cases",
-    "line_in",
-    "misplaced_in_config",
-    "modeline",
-    "others",
-    "same_stem",
-    "shown",
-    "unread",
-]
-
 YAML = (".yaml", ".yml")
 
 CASES = (".test.yaml", ".test.yml")
@@ -55,10 +39,10 @@ def unread(path: str, folder: str, endings: tuple[str, ...]) -> list[Problem] | 
         return None
     if ours:
         return [Problem(name, None, "not read: its name is not UTF-8; rename it")]
-    return [*misplaced(path, folder, endings)]
+    return [*_misplaced(path, folder, endings)]
 
 
-def misplaced(path: str, folder: str, endings: tuple[str, ...]) -> Iterator[Problem]:
+def _misplaced(path: str, folder: str, endings: tuple[str, ...]) -> Iterator[Problem]:
     """Warn of a file that is not read for its ending, and name the one that was probably meant; a README is fine."""
     file = PurePosixPath(path)
     if file.suffix in endings or file.name.startswith((".", "README")):

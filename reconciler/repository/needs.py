@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-__all__ = ["circular_among", "needed_first"]
-
 
 def needed_first(needs: Mapping[str, Collection[str]]) -> list[str]:
     """Order names after those that they need, else as given; not recursive, as chains may be long."""

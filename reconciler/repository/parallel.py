@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-__all__ = ["MANY", "forked", "processes", "spread"]
-
 MANY = 2_000
 """From this many on it is worth the processes: a tenth of a second each."""
 

@@ -21,25 +21,12 @@ from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.documents.checks import hire_problems, import_problems, manifest_problems
+from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.documents.problems import few, model_of
-from reconciler.repository.documents.yaml import BrokenFile, Document, Loaded, read
+from reconciler.repository.documents.yaml import Document, Loaded, read
 from reconciler.repository.git.trees import CommitTree, File, Tree, blob_of
 from reconciler.repository.hire_index import HireSummary, stem_of
 from reconciler.repository.naming import YAML
-
-__all__ = [
-    "HIRES",
-    "IMPORTS",
-    "MANIFESTS",
-    "REQUESTS",
-    "SEQUENCES",
-    "FileKind",
-    "ParsedFile",
-    "parse",
-    "parse_hire",
-    "read_hire",
-    "summarize",
-]
 
 M = TypeVar("M", bound=Model)
 

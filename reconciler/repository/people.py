@@ -14,8 +14,6 @@ from functools import lru_cache
 
 from reconciler.model.text import some
 
-__all__ = ["approvers", "identity", "is_named", "skeleton", "suspicious"]
-
 _NOBODY = ("noreply", "no-reply")
 """The local parts of addresses that a forge commits under for everybody."""
 

@@ -22,8 +22,6 @@ from reconciler.repository.config_files import POLICY, Listed
 from reconciler.repository.desired import Desired
 from reconciler.repository.people import skeleton
 
-__all__ = ["KeptGrants", "PolicyRules", "Share", "gives_nothing"]
-
 
 class Share(Frozen):
     """What one hire adds to rules that are judged over all hires.

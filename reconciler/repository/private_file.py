@@ -15,8 +15,6 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-__all__ = ["HIRES_CACHE", "VALIDATE_CACHE", "PrivateFile"]
-
 HIRES_CACHE = ".reconciler/hires.cache"
 """Where what was parsed is kept from one start to the next, if the folder is there; deleting it costs a slow start."""
 

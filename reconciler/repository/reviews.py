@@ -20,25 +20,12 @@ from reconciler.model.base import as_text
 from reconciler.model.config_files import ANSWERED, KEEP, REMOVE, Review
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.value import Frozen
+from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.documents.problems import explain
-from reconciler.repository.documents.yaml import BrokenFile, Document, read
+from reconciler.repository.documents.yaml import Document, read
 from reconciler.repository.git.parts import Part
 from reconciler.repository.git.trees import File, Tree
 from reconciler.repository.naming import shown
-
-__all__ = [
-    "PERIOD",
-    "REVIEWS",
-    "Decisions",
-    "Line",
-    "ReviewFile",
-    "canonical",
-    "decisions_in",
-    "is_review",
-    "read_review",
-    "review_in",
-    "review_problems",
-]
 
 REVIEWS = "config/reviews"
 _PARTS = ("config", "reviews", "PERIOD", "INTEGRATION")
@@ -122,7 +109,7 @@ class ReviewFile(Frozen):
     @property
     def digest(self) -> str:
         """Return the digest of the population as it is, whatever the file says."""
-        return digest_of(self.header, self.lines)
+        return _digest_of(self.header, self.lines)
 
     def doubts(self) -> list[Problem]:
         """Return the problems that the file itself shows: errors, or else a digest that does not match."""
@@ -171,7 +158,7 @@ def decisions_in(raw: bytes, path: str) -> Decisions | None:
     return Decisions({key: line.decision for key, line in zip(_keys(lines), lines, strict=True) if line.decision})
 
 
-def digest_of(header: Mapping[str, Any], lines: tuple[Line, ...]) -> str:
+def _digest_of(header: Mapping[str, Any], lines: tuple[Line, ...]) -> str:
     """Return the digest of a population (docs/design/rules.md, "Access reviews")."""
     kept = {key: value for key, value in header.items() if key != "digest"}
     population = f"{canonical(kept)}\n" + "".join(f"{text}\n" for text in sorted(line.population for line in lines))

@@ -14,12 +14,11 @@ from reconciler.model.errors import Problem, SettingsError, Severity
 from reconciler.model.settings import DEFAULT, Settings, loopback
 from reconciler.model.template import split
 from reconciler.model.text import hint
+from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.documents.problems import Path, model_of, placed
-from reconciler.repository.documents.yaml import BrokenFile, read
+from reconciler.repository.documents.yaml import read
 from reconciler.repository.git.program import objection_to_home
 from reconciler.repository.git.trees import Tree
-
-__all__ = ["SETTINGS", "doubtful", "read_settings"]
 
 SETTINGS = "config/reconciler.yaml"
 

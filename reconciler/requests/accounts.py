@@ -20,8 +20,6 @@ from reconciler.model.text import folded
 from reconciler.model.value import replace
 from reconciler.requests.template import render_data, render_text, written
 
-__all__ = ["account", "as_compared", "layers_as_compared", "told_by_address"]
-
 
 def told_by_address(manifest: Manifest) -> bool:
     """Whether two hires' checks can mean one account only if the hires have one address."""

@@ -36,8 +36,6 @@ from reconciler.transports.address import Address, parse
 from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.transports.opening import Machine, Transports
 
-__all__ = ["Answered", "Client", "Leaving", "MaySend", "Response", "Sending"]
-
 Answered = Callable[[str, int | None, float], None]
 """Told of each sending: whose it was, the answer's status or None where none came, and the seconds that it took."""
 

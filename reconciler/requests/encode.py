@@ -20,8 +20,6 @@ from reconciler.model.scope import Scope
 from reconciler.model.template import PLACEHOLDER
 from reconciler.requests.template import plain, render_data, render_text, substitute, written
 
-__all__ = ["FORM", "JSON", "MULTIPART", "body", "structure"]
-
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"

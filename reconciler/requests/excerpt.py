@@ -15,8 +15,6 @@ from typing import Any
 from reconciler.model.secret import Redactor
 from reconciler.transports.messages import Response
 
-__all__ = ["CHARACTERS", "FIELDS", "excerpt", "one_line", "secrets_in", "secrets_of"]
-
 CHARACTERS = 500
 """Characters of an answer's text that are repeated (docs/design/rules.md, "What a service says")."""
 

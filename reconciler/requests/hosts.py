@@ -18,8 +18,6 @@ from reconciler.requests.url import ascii_host
 from reconciler.transports.address import HTTP, LONGEST, PROGRAM, Address, locate, parse
 from reconciler.transports.opening import missing_driver
 
-__all__ = ["AllowedHosts", "named_hosts", "written_host", "written_hosts"]
-
 _AUTHORITY = re.compile(r"(?:https?|ldaps?|postgresql|mysql)://([^/?#\\\s]*)", re.IGNORECASE)
 _PROGRAM = re.compile(r"exec:[^/?#\\\s]*")
 _PLAIN = frozenset({"http", "ldap"})

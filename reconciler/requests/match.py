@@ -16,15 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from reconciler.model.dn import parsed
-from reconciler.model.manifest import Condition, Exists, Ready, Request
-from reconciler.model.request import RequestOptions
+from reconciler.model.request import Condition, Exists, Ready, Request, RequestOptions
 from reconciler.model.scope import Scope, follow, steps, walk
 from reconciler.model.verdict import Account, Cause, Missing, Present, Unknown, Verdict
 from reconciler.requests.record import NOTHING, Compared, all_there, differences, find
 from reconciler.requests.template import render_text, written
 from reconciler.transports.messages import Response
-
-__all__ = ["GONE", "condition_holds", "contains", "failure", "not_an_answer", "refusal", "unready", "verdict"]
 
 _LATER = frozenset({408, 425, 429})
 
@@ -140,7 +137,7 @@ def _is_said(answer: Response, expected: str) -> bool:
 def refusal(call: RequestOptions, status: int) -> str | None:
     """Return why a status is no success of a request; None if it is."""
     if call.status_code is not None:
-        return None if status in call.status_code else unlisted(status, call.status_code)
+        return None if status in call.status_code else _unlisted(status, call.status_code)
     return None if 200 <= status < 300 or _is_let_pass(call, status) else f"answered {status}"
 
 
@@ -149,7 +146,7 @@ def _is_let_pass(call: RequestOptions, status: int) -> bool:
     return 400 <= status < 500 and not call.fail_when_4xx_response_code and status not in REFUSED
 
 
-def unlisted(status: int, listed: Iterable[int]) -> str:
+def _unlisted(status: int, listed: Iterable[int]) -> str:
     """Return why a status that `status_code` does not list is a failure."""
     return f"answered {status}, expected {', '.join(map(str, listed))}"
 
@@ -210,7 +207,7 @@ def not_an_answer(exists: Exists | Ready, answer: Response) -> str | None:
     if status not in listed and answer.decided is None:
         answers_no = status in GONE and not exists.fail_when_4xx_response_code
         if listed and not answers_no:
-            return unlisted(status, listed)
+            return _unlisted(status, listed)
         if status in REFUSED or status < 200 or 300 <= status < 400 or status >= 500:
             return f"answered {status}"
         if status >= 400 and exists.fail_when_4xx_response_code:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urljoin
 
 from reconciler.model.errors import Blocked, TransportError
-from reconciler.model.manifest import AnyPaged, FormField, Manifest, paging_of
+from reconciler.model.form import FormField
+from reconciler.model.manifest import AnyPaged, Manifest, paging_of
 from reconciler.model.request import PAGE_TOKEN, CountUp, Exists, More
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.value import Frozen, replace
@@ -29,8 +30,6 @@ from reconciler.transports.messages import LARGE, LIMIT, RenderedRequest, Respon
 
 if TYPE_CHECKING:
     from reconciler.requests.client import Client
-
-__all__ = ["MOST_PAGES", "MorePages", "Option", "PageTurner", "TokenRefused", "first_page", "items", "options"]
 
 MOST_PAGES = 10_000
 MOST_BYTES = 256 * 1024 * 1024

@@ -20,8 +20,6 @@ from reconciler.requests.template import plain, render_data, written
 from reconciler.requests.url import in_name
 from reconciler.transports.messages import RenderedRequest, Response
 
-__all__ = ["DIRECTORY", "SQL", "as_answered", "asks_directory", "entry", "names_in", "scheme_of", "statement"]
-
 SQL = frozenset({"mysql", "postgresql"})
 DIRECTORY = frozenset({"ldap", "ldaps"})
 

@@ -22,19 +22,6 @@ from reconciler.model.verdict import Difference
 from reconciler.requests.protocols import asks_directory, names_in
 from reconciler.requests.template import render_data, written
 
-__all__ = [
-    "NOTHING",
-    "Compared",
-    "Comparison",
-    "all_there",
-    "as_wanted",
-    "differences",
-    "find",
-    "is_whole",
-    "last_used",
-    "same",
-]
-
 
 class Compared(Frozen):
     """What a check compares, path by path, for one grant."""

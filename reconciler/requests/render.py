@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import Any
 
 from reconciler.model.errors import Blocked, MissingVariable
-from reconciler.model.manifest import AnyCall, Call, Exists, Manifest, Request, Revoke
-from reconciler.model.request import PAGE_TOKEN, Paged, PagedListing
+from reconciler.model.manifest import AnyCall, Manifest
+from reconciler.model.request import PAGE_TOKEN, Call, Exists, Paged, PagedListing, Request, Revoke
 from reconciler.model.scope import DEFERRED, Found, Scope
 from reconciler.model.secret import MASK, Secret
 from reconciler.model.template import PLACEHOLDER, names, split
@@ -26,24 +26,6 @@ from reconciler.requests.template import Shown, render_data, render_text, render
 from reconciler.requests.url import escape, quoted
 from reconciler.transports.address import LONGEST
 from reconciler.transports.messages import Pritunl, RenderedRequest, login_of
-
-__all__ = [
-    "AT_RUN_TIME",
-    "GENERATED",
-    "SIGNED_WITH",
-    "Rehearsal",
-    "canonical",
-    "credentials",
-    "expected",
-    "headers_of",
-    "outline",
-    "question",
-    "rehearse",
-    "render",
-    "shown_body",
-    "steady",
-]
-
 
 AT_RUN_TIME = frozenset({"oauth", "responses", "redirect_url", "access_overview"})
 """What is known only at run time, and what a digest therefore does not count (docs/design/states.md)."""

@@ -23,8 +23,6 @@ from typing import Protocol, TypeVar
 from reconciler.model.clock import Clock
 from reconciler.model.value import Frozen
 
-__all__ = ["EVERYONE", "Ask", "Granted", "HostPlaces", "Share", "Shared", "SharedPlaces", "fair"]
-
 T = TypeVar("T")
 Waiting = deque[tuple[T, asyncio.Future[None]]]
 """Who waits for a place, first come, first served."""

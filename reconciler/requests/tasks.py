@@ -10,18 +10,6 @@ from itertools import islice
 from time import monotonic
 from typing import Any, TypeVar
 
-__all__ = [
-    "CHANGED_ROW",
-    "FEW",
-    "LINES_AT_A_TIME",
-    "MAX_HIRES",
-    "NAMES_AT_A_TIME",
-    "NO_YIELD",
-    "ROWS_AT_A_TIME",
-    "Yielder",
-    "run_all",
-]
-
 T = TypeVar("T")
 
 GRACE_SECONDS = 5.0

@@ -19,8 +19,6 @@ from reconciler.model.template import PLACEHOLDER, split
 from reconciler.model.value import Frozen, Unshown
 from reconciler.requests.url import UrlBuilder
 
-__all__ = ["Shown", "plain", "render_data", "render_text", "render_url", "substitute", "written"]
-
 
 class Shown(Frozen):
     """A rendered text, and its form to be shown: secrets as `***`."""

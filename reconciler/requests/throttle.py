@@ -24,8 +24,6 @@ from reconciler.model.errors import ReconcilerError, TransportError
 from reconciler.model.settings import Limits
 from reconciler.requests.shares import EVERYONE, Ask, Granted, HostPlaces, Share, Shared, SharedPlaces
 
-__all__ = ["LONGEST", "Throttle"]
-
 LONGEST = timedelta(seconds=60)
 """The longest pause that a host may ask for (docs/design/rules.md, "Execute")."""
 

@@ -14,8 +14,6 @@ from reconciler.model.dn import escaped, filter_escaped, name_valued, parsed
 from reconciler.model.errors import Blocked
 from reconciler.transports.address import locate
 
-__all__ = ["UrlBuilder", "ascii_host", "escape", "in_name", "in_url", "quoted"]
-
 _ILLEGAL = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]")
 _HEAD = re.compile(r"(?:exec:|[A-Za-z][A-Za-z0-9+.-]*://)[^/?#\\]*")
 _DOTS = re.compile(r"(?<![^/])(?:\.|%2[Ee]){1,2}(?![^/])")

@@ -21,19 +21,6 @@ from reconciler.model.verdict import Cause
 from reconciler.notify.alerts import Outage
 from reconciler.review.reviews import ReviewProgress
 
-__all__ = [
-    "EXAMPLES",
-    "Need",
-    "NextStep",
-    "needs_of_accounts",
-    "needs_of_files",
-    "needs_of_git",
-    "needs_of_grants",
-    "needs_of_locks",
-    "needs_of_reviews",
-    "steps",
-]
-
 
 class NextStep(Frozen):
     """What to do, and the command for it, if there is one."""

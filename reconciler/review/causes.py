@@ -18,18 +18,6 @@ from reconciler.model.value import Frozen, fields
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Files
 
-__all__ = [
-    "Cause",
-    "CauseKind",
-    "Causes",
-    "ChangeKind",
-    "Consequence",
-    "compared_manifests",
-    "compared_settings",
-    "different",
-    "touched_by",
-]
-
 WITHOUT_GRANTS = (
     "listen",
     "public_url",
@@ -243,7 +231,7 @@ def touched_by(
     touched = _touched(after, {*manifests, *filter(None, about.values())}, everything="" in about.values())
     for name in sorted(manifests):
         old, new = before.files.manifests[name], after.files.manifests[name]
-        parts = compared_parts(old.model, new.model)
+        parts = _compared_parts(old.model, new.model)
         named = ", ".join(dict.fromkeys(part.partition(".")[0] for part in parts))
         cause = Cause(CauseKind.MANIFEST, f"{name}: {named}", new.path)
         people, grants = touched.get(name, (set(), 0))
@@ -293,7 +281,7 @@ def compared_settings(base: Settings, head: Settings) -> dict[str, tuple[Any, An
     return different(*(dict(_flat(settings.model_dump())) for settings in (base, head)))
 
 
-def compared_parts(base: Manifest, head: Manifest) -> dict[str, tuple[Any, Any]]:
+def _compared_parts(base: Manifest, head: Manifest) -> dict[str, tuple[Any, Any]]:
     """Return the parts of a manifest that differ, such as `execute.0.url`, with their values before and after.
 
     A request that one of them does not have is one part.

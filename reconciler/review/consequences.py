@@ -26,24 +26,6 @@ from reconciler.repository.policy import PolicyRules
 from reconciler.requests.template import written
 from reconciler.review.causes import Cause, ChangeKind, Consequence
 
-__all__ = [
-    "AT_ONCE",
-    "HELD",
-    "Applied",
-    "Change",
-    "HeldOffline",
-    "Leaving",
-    "Stays",
-    "applied_to",
-    "dates_of",
-    "ending_of",
-    "held_offline",
-    "leaving_of",
-    "over_before",
-    "privileges",
-    "summed_up",
-]
-
 AT_ONCE = "at once"
 
 HELD = "held"

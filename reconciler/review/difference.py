@@ -51,8 +51,6 @@ from reconciler.review.consequences import (
 )
 from reconciler.review.problems import Host, Side
 
-__all__ = ["Difference", "changes", "compare"]
-
 
 class Difference(Frozen, kw_only=True):
     """Everything that a pull request changes. `manifests` and `settings` are changes that name no grant.

@@ -32,8 +32,6 @@ from reconciler.review.quiet_parts import QuietPart, QuietParts
 from reconciler.review.spool import Spool
 from reconciler.review.unmanaged import UnknownAccounts
 
-__all__ = ["DryRun", "Spooled"]
-
 
 class Waiting(Frozen):
     """A row that waits for the guard's judgement, with all that this needs of its grant.

@@ -26,8 +26,6 @@ from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import Frozen
 from reconciler.requests.render import AT_RUN_TIME
 
-__all__ = ["Explanation", "explain", "lent_to", "sealed_layer"]
-
 UNKNOWN_YET = "not looked at yet: the next pass does"
 _RUN_TIME_ONLY = frozenset({"NEXT_PAGE_TOKEN"})
 """Names that only a listing itself gives."""

@@ -21,15 +21,13 @@ from reconciler.model.text import loosely_folded, same_text, some
 from reconciler.model.value import Frozen
 from reconciler.repository.config_files import Offers
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.checkout import Tree
+from reconciler.repository.git.trees import Tree
 from reconciler.repository.joined_problems import conditions_of, problems_of, refused_by
 from reconciler.repository.policy import PolicyRules, Share
 from reconciler.requests.accounts import account, told_by_address
 from reconciler.requests.render import question
 from reconciler.requests.template import render_url
 from reconciler.secrets.initial_data import FOLDER, service_of
-
-__all__ = ["Findings", "Inspector", "MissingValues", "alike_addresses", "shared_accounts"]
 
 AT_RUN = KNOWN_NAMES - frozenset(HIRE_NAMES)
 

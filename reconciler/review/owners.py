@@ -27,8 +27,6 @@ from reconciler.repository.policy import gives_nothing
 from reconciler.requests.accounts import told_by_address
 from reconciler.requests.tasks import Yielder
 
-__all__ = ["Owners", "OwnersOf", "owners_of", "tells_use"]
-
 READ_AT_A_TIME = 25
 """The most hires whose records are read before other tasks run."""
 

@@ -24,12 +24,11 @@ from reconciler.model.report import Row
 from reconciler.model.status import Action, EventType, Status
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.attribution.origins import LastChanges
-from reconciler.repository.git.checkout import WORKTREE, Checkout
+from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.git.trees import WORKTREE
 
 if TYPE_CHECKING:  # `status` shows rows of the ledger alone, and has none
     from reconciler.repository.desired import Desired
-
-__all__ = ["Dates", "Leaving", "replayed"]
 
 THERE = (*MADE, EventType.UPDATED)
 """The events from which on there is an account, with the values that they say, by who gave it then."""

@@ -43,8 +43,6 @@ from reconciler.review.owners import owners_of
 from reconciler.review.similarity import PeopleIndex
 from reconciler.review.unmanaged import AccountKind, ComparedListing, UnknownAccount, compare
 
-__all__ = ["compared", "known_integration", "population"]
-
 T = TypeVar("T", Grant, Record)
 
 NOBODY = "nobody"

@@ -34,7 +34,7 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.documents.problems import Path, path_of
 from reconciler.repository.documents.yaml import Loaded, read
 from reconciler.repository.files import Files
-from reconciler.repository.git.checkout import Tree
+from reconciler.repository.git.trees import Tree
 from reconciler.repository.joined_problems import doubtful_conditions, unassigned, unfitting, unknown_names
 from reconciler.repository.policy import PolicyRules
 from reconciler.repository.reviews import REVIEWS, review_problems
@@ -47,9 +47,6 @@ from reconciler.review.validated import Validated, found_in
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
 from reconciler.transports.address import parse
-
-__all__ = ["Host", "Side", "hosts_of", "problems_of"]
-
 
 _ORIGIN = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?(?P<host>[^/?#]*)")
 """The part of a URL that names its host; one without a scheme is refused."""

@@ -33,20 +33,6 @@ if TYPE_CHECKING:
     from reconciler.repository.git.checkout import Checkout
     from reconciler.repository.git.trees import Tree
 
-__all__ = [
-    "KEY",
-    "Stand",
-    "authorities",
-    "contradiction",
-    "export",
-    "origin_of",
-    "sign",
-    "signing_key",
-    "stand",
-    "token_of",
-    "verifying_key",
-]
-
 KEY = "CHECKPOINT_KEY"
 """The name, in the program's own initial data, of the key that signs checkpoints."""
 

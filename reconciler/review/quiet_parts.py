@@ -29,8 +29,6 @@ from reconciler.review.unmanaged import UnknownAccounts
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-__all__ = ["QuietPart", "QuietParts"]
-
 
 class QuietPart(Frozen):
     """What a part comes to: its rows, as a spool has them, the problems of its files, and whose its accounts are."""

@@ -34,8 +34,6 @@ from reconciler.repository.git.parts import FileVersion, parse_version
 from reconciler.repository.git.trees import WORKTREE, File, Tree
 from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, is_review, read_review
 
-__all__ = ["Addresses", "Removals", "ReviewProgress", "Reviews", "account_digests", "alert_overdue", "names_of"]
-
 NOTE = "reviews_overdue"
 """The name of the note that has the files of which an alert was sent."""
 
@@ -65,7 +63,7 @@ class Reviews:
 
     def read(self, tree: Tree, period: str | None = None) -> list[ReviewFile]:
         """Read every review of a revision, or those of one period, sorted by path."""
-        found = {file: self._known.get(file) or read_review(tree, file) for file in files_of(tree, period)}
+        found = {file: self._known.get(file) or read_review(tree, file) for file in _files_of(tree, period)}
         self._known = found
         return list(found.values())
 
@@ -83,7 +81,7 @@ class Reviews:
         ]
 
 
-def files_of(tree: Tree, period: str | None = None) -> list[File]:
+def _files_of(tree: Tree, period: str | None = None) -> list[File]:
     """List the files of reviews, all or those of one period, sorted by path."""
     folder = REVIEWS if period is None else f"{REVIEWS}/{period}"
     return [file for file in tree.files(folder) if is_review(file.path)]
@@ -161,7 +159,7 @@ class Removals:
         said = list(self._ledger.history.lines(hires=hires, events=(*_GONE, EventType.LOCKED), since=self._at))
         locked = {(each.key, each.at) for each in said if each.event is EventType.LOCKED}
         gone = {each.key: each.at for each in said if each.event in _GONE and (each.key, each.at) not in locked}
-        known = revisions_of(line, self._review)
+        known = _revisions_of(line, self._review)
         then = self._addresses.of(line.who, *known, now=False)
         same = self._addresses.name_of(line.who) in ("", self._addresses.name_of(line.who, *known))
         ended = max((gone[row.key] for row in rows if row.key in gone and row.email.lower() in then), default=None)
@@ -183,7 +181,7 @@ class Removals:
         same values. Rows that the review has lines of their own for are not this one's.
         """
         rows = list(self._ledger.grants.records([line.who], emails))
-        then = self._addresses.of(line.who, *revisions_of(line, self._review), now=False)
+        then = self._addresses.of(line.who, *_revisions_of(line, self._review), now=False)
         if any(row.key.hire != line.who and row.email.lower() in then for row in rows):
             rows = [row for row in rows if row.email.lower() in then]
         named = [row for row in rows if row.key.access == access]
@@ -241,10 +239,10 @@ def names_of(line: Line, review: ReviewFile, addresses: Addresses) -> set[str]:
     """List the lower-case names of a line's subject: a hire's addresses, or an account's names."""
     if line.access is None:
         return {text.lower() for text in _called(line)}
-    return addresses.of(line.who, *revisions_of(line, review))
+    return addresses.of(line.who, *_revisions_of(line, review))
 
 
-def revisions_of(line: Line, review: ReviewFile) -> tuple[str | None, str | None]:
+def _revisions_of(line: Line, review: ReviewFile) -> tuple[str | None, str | None]:
     """Return the revision at which a line's grant was reviewed, and the one that gave it."""
     return review.text("revision"), _text(line.data, "granted_in")
 
@@ -269,7 +267,7 @@ def _text(data: Mapping[str, object], key: str) -> str | None:
 
 async def alert_overdue(context: Context, settings: Settings, tree: Tree, ledger: OpenLedger) -> None:
     """Send an alert of each review that is overdue, if none was sent of it."""
-    if not settings.alerts or not files_of(tree):
+    if not settings.alerts or not _files_of(tree):
         return
     known: set[str] = set(json.loads(await ledger.run(lambda reader: reader.notes.get(NOTE) or b"[]")))
     today = Policy.of(settings, context.clock.now()).today

@@ -31,8 +31,6 @@ from reconciler.repository.people import identity, skeleton
 from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, canonical, decisions_in, is_review, read_review
 from reconciler.review.reviews import Addresses, Removals, Reviews, names_of
 
-__all__ = ["Judged", "judge", "name_people"]
-
 A_DAY = timedelta(days=1)
 """The uncertainty of a date: which day it was depends on the time zone in force then."""
 

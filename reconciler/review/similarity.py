@@ -9,8 +9,6 @@ from itertools import chain
 
 from reconciler.repository.desired import Desired
 
-__all__ = ["PeopleIndex"]
-
 _MIN_LETTERS = 5
 """The fewest letters of a name that may differ in one: shorter names resemble too many others."""
 

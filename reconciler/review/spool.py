@@ -16,8 +16,6 @@ from typing import Generic, TypeVar
 
 from reconciler.model.errors import ReconcilerError
 
-__all__ = ["Spool", "packed"]
-
 T = TypeVar("T")
 
 MAX_BYTES = 1 << 20

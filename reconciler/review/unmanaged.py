@@ -29,16 +29,6 @@ from reconciler.requests.tasks import Yielder
 from reconciler.review.owners import Owners, OwnersOf, tells_use
 from reconciler.review.similarity import PeopleIndex
 
-__all__ = [
-    "AccountKind",
-    "ComparedListing",
-    "UnknownAccount",
-    "UnknownAccounts",
-    "account_digest",
-    "compare",
-]
-
-
 ACCOUNTS_AT_A_TIME = 500
 """The most accounts that are compared before other tasks run."""
 

@@ -24,8 +24,6 @@ from reconciler.repository.parallel import spread
 from reconciler.repository.private_file import VALIDATE_CACHE, PrivateFile
 from reconciler.review.findings import Findings, Inspector
 
-__all__ = ["Validated", "found_in"]
-
 WORTH_KEEPING = 2_000
 """Hires, from which on a second to validate them all can be saved."""
 

@@ -17,8 +17,6 @@ from reconciler.model.errors import SecretsError
 if TYPE_CHECKING:
     from pyrage import x25519  # type: ignore[import-untyped]  # no types are published for it
 
-__all__ = ["decrypt", "encrypt", "is_recipient"]
-
 
 def is_recipient(name: str) -> bool:
     """Whether this is a plain age key: no plugin's, no SSH key, no PGP key."""

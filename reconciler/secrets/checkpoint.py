@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.x509 import Certificate
 
-__all__ = ["Checkpoint", "Question", "SigningKey", "Timestamp", "VerifyingKey", "trusted", "verified"]
-
 _ED25519 = b"\x01"
 _NAME = re.compile(r"[^\s+]+")
 _PRIVATE = "PRIVATE+KEY+"

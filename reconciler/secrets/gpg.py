@@ -22,8 +22,6 @@ import gnupg
 from reconciler.model.errors import SecretsError
 from reconciler.repository.git.program import objection_to_home
 
-__all__ = ["LIMIT", "Gnupg"]
-
 LIMIT = 1 << 20
 """The most that a message may hold, in bytes: the limit of a file, which compression must not evade."""
 

@@ -26,13 +26,12 @@ from reconciler.model.base import as_text
 from reconciler.model.errors import Blocked, Problem, SecretsError, Severity, not_written, shortened
 from reconciler.model.secret import Redactor
 from reconciler.model.text import printable
-from reconciler.repository.documents.yaml import BrokenFile, read
-from reconciler.repository.git.checkout import File, Tree
+from reconciler.repository.documents.events import BrokenFile
+from reconciler.repository.documents.yaml import read
+from reconciler.repository.git.trees import File, Tree
 from reconciler.secrets import age
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.sops import SopsFile
-
-__all__ = ["FOLDER", "InitialData", "encrypt_initial_data", "is_id", "put_initial_data", "service_of"]
 
 FOLDER = "config/initial_data"
 _ID = re.compile(r"[A-Za-z0-9_]+")

@@ -25,8 +25,6 @@ from reconciler.model.errors import SecretsError
 from reconciler.secrets import age
 from reconciler.secrets.gpg import Gnupg
 
-__all__ = ["Sealer", "in_the_clear", "wrapped_to"]
-
 _DAMAGED = "the sealed store's key is damaged: restore the state from a backup"
 _SIZE = 32
 _NONCE = 12

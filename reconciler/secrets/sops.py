@@ -31,7 +31,8 @@ import yaml
 
 from reconciler.model.errors import SecretsError
 from reconciler.model.value import Frozen, Unshown
-from reconciler.repository.documents.yaml import BrokenFile, read
+from reconciler.repository.documents.events import BrokenFile
+from reconciler.repository.documents.yaml import read
 from reconciler.secrets import age
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.sops_keys import Unsupported, data_key, key_services
@@ -39,8 +40,6 @@ from reconciler.secrets.sops_keys import recipients as recipients_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-__all__ = ["Leaf", "SopsFile", "counted", "leaves", "typed"]
 
 TIMEOUT_SECONDS = 60.0
 """Seconds for the `sops` program, which may have to ask a key service on the network."""

@@ -17,8 +17,6 @@ from reconciler.model.errors import SecretsError
 from reconciler.secrets import age
 from reconciler.secrets.gpg import Gnupg
 
-__all__ = ["Unsupported", "combine", "data_key", "key_services", "recipients"]
-
 _KINDS = {"age": "recipient", "pgp": "fp"}
 """The kinds of keys that are read here, in the order in which SOPS tries them, and what names one."""
 

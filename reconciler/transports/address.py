@@ -7,8 +7,6 @@ from ipaddress import IPv6Address
 
 from reconciler.model.value import Frozen, Unshown
 
-__all__ = ["HTTP", "LONGEST", "PROGRAM", "Address", "Origin", "locate", "parse"]
-
 PROGRAM = "exec"
 """The scheme of programs: a URL names one instead of a host."""
 

@@ -18,8 +18,6 @@ from reconciler.model.dn import as_attributes
 from reconciler.model.scope import walk
 from reconciler.model.value import Frozen, Unshown
 
-__all__ = ["LARGE", "LIMIT", "Items", "Pritunl", "RenderedRequest", "Response", "as_text", "login_of"]
-
 LIMIT = 1024 * 1024
 """Bytes that are read of an answer, counted after unpacking (docs/design/rules.md, "Limits of input")."""
 

@@ -19,8 +19,6 @@ from reconciler.transports.address import HTTP, PROGRAM
 if TYPE_CHECKING:  # what only validates files needs no event loop
     from reconciler.transports.transport import Transport
 
-__all__ = ["Machine", "Transports", "missing_driver", "named_programs"]
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 

@@ -32,8 +32,6 @@ from reconciler.transports.address import Address
 from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.transports.transport import Watch
 
-__all__ = ["Programs", "Reaper"]
-
 log = structlog.get_logger()
 
 HEAD_BYTES = 100 * 1024

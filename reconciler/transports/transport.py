@@ -23,8 +23,6 @@ from reconciler.transports.messages import RenderedRequest, Response
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["BROKE", "Idle", "Transport", "Watch", "authorities", "in_thread", "spoiled", "tls_context"]
-
 T = TypeVar("T")
 C = TypeVar("C")
 

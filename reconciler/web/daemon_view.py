@@ -37,8 +37,6 @@ from reconciler.review.unmanaged import ComparedListing
 from reconciler.web.guard import host_of
 from reconciler.web.metrics import Noted
 
-__all__ = ["DaemonView", "GitView", "Live"]
-
 TOKEN = "PAGES_TOKEN"  # noqa: S105  its name
 
 PATIENCE_SECONDS = 1.0

@@ -36,8 +36,6 @@ from reconciler.transports.transport import tls_context
 from reconciler.web.guard import KnownHosts, SafeHeaders, body_of, named
 from reconciler.web.render import environment, static_route
 
-__all__ = ["Desk", "statuses"]
-
 FETCH_SECONDS = 10.0
 FORM_BYTES, FORM_SECONDS = 16 << 10, 10.0
 MAX_REMEMBERED = 1000

@@ -18,8 +18,6 @@ from reconciler.model.text import cut, hint
 from reconciler.model.value import Frozen
 from reconciler.web.daemon_view import Live
 
-__all__ = ["BadFilter", "Filters", "NoSuchPage", "page_filters"]
-
 MAX_CHARACTERS, MAX_VALUES = 255, 50
 """The most characters of one value, and the most values of all filters together."""
 

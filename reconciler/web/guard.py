@@ -39,23 +39,6 @@ from reconciler.model.secret import Secret
 from reconciler.model.settings import Pages, Settings, loopback
 from reconciler.model.value import Frozen
 
-__all__ = [
-    "COOKIE",
-    "LASTS_SECONDS",
-    "Attempts",
-    "Guard",
-    "KnownHosts",
-    "Refusal",
-    "SafeHeaders",
-    "Visitor",
-    "body_of",
-    "cookie_of",
-    "host_of",
-    "is_same",
-    "is_signed",
-    "named",
-]
-
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"

@@ -40,8 +40,6 @@ from reconciler.secrets.initial_data import HOOK_SECRET
 from reconciler.web.daemon_view import DaemonView
 from reconciler.web.guard import body_of
 
-__all__ = ["account_in", "daemon_hooks", "hook_route", "is_from_service", "is_signed", "is_signed_by_git"]
-
 BODY_BYTES, BODY_SECONDS = 1024 * 1024, 5.0
 """The most bytes of a hook that are read, and the most time to read them."""
 
@@ -108,8 +106,8 @@ def is_signed_by_git(headers: Mapping[str, str], body: bytes, secrets: Iterable[
     return any(
         is_signed(headers, body, secret, header="x-hub-signature-256", prefix="sha256=")
         or is_signed(headers, body, secret, header="x-gitea-signature")
-        or has_token(headers, secret, header="x-gitlab-token")
-        or is_signed_by_the_standard(headers, body, secret, now)
+        or _has_token(headers, secret, header="x-gitlab-token")
+        or _is_signed_by_the_standard(headers, body, secret, now)
         for secret in secrets
     )
 
@@ -133,12 +131,12 @@ def is_signed(
     return _same(said.lower() if encoding == "hex" else said, written)
 
 
-def has_token(headers: Mapping[str, str], secret: str, *, header: str) -> bool:
+def _has_token(headers: Mapping[str, str], secret: str, *, header: str) -> bool:
     """Whether a header is the secret."""
     return _same(headers.get(header, ""), secret)
 
 
-def is_signed_by_the_standard(headers: Mapping[str, str], body: bytes, secret: str, now: float) -> bool:
+def _is_signed_by_the_standard(headers: Mapping[str, str], body: bytes, secret: str, now: float) -> bool:
     """Whether the id, the time and the body are signed as Standard Webhooks has it, within five minutes."""
     id_, time, signatures = (headers.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature"))
     if not (id_ and time.isascii() and time.isdigit() and len(time) < 16 and abs(int(time) - now) <= TOLERANCE_SECONDS):
@@ -206,9 +204,9 @@ def is_from_service(events: Events, headers: Mapping[str, str], body: bytes, sec
     """Whether a hook is signed with a secret, or has it as its token, as a manifest says."""
     signature, token = events.signature, events.token
     if token is not None:
-        return has_token(headers, secret, header=token.header.lower())
+        return _has_token(headers, secret, header=token.header.lower())
     if signature is None or signature.header is None:
-        return is_signed_by_the_standard(headers, body, secret, now)
+        return _is_signed_by_the_standard(headers, body, secret, now)
     header, prefix, encoding = signature.header.lower(), signature.prefix, signature.encoding
     return is_signed(headers, body, secret, header=header, prefix=prefix, encoding=encoding)
 

@@ -16,8 +16,6 @@ from reconciler.model.report import Report
 from reconciler.model.status import Status
 from reconciler.model.value import Frozen
 
-__all__ = ["Metrics", "Noted"]
-
 
 class Noted(Frozen):
     """What the ledger has of it: grants by integration and status, the members' services, the problems of files."""

@@ -27,8 +27,6 @@ from reconciler.review.attention import (
 )
 from reconciler.web.daemon_view import DaemonView, GitView, Live
 
-__all__ = ["overview", "state_of"]
-
 ON_THE_WAY = (Status.MISSING, Status.RETRYING, Status.UNCONFIRMED, Status.SCHEDULED)
 
 WEEK, MAX_ENDING = timedelta(days=7), 20

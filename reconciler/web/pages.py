@@ -36,8 +36,6 @@ from reconciler.web.serve import app, callback_route, in_this_loop
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["StatusPages", "pages_of"]
-
 MAX_PAGES_AT_A_TIME = 2
 """The most pages made at a time: each repeatedly takes the interpreter from the daemon's loop for up to 5 ms."""
 

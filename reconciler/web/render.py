@@ -25,8 +25,6 @@ from reconciler.model.text import described, printable
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["STATIC", "environment", "static_route"]
-
 STATIC = {
     name: ((files("reconciler.web") / "static" / name).read_bytes(), kind)
     for name, kind in {

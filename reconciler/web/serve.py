@@ -38,13 +38,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from reconciler.model.errors import ReconcilerError
 from reconciler.web.guard import Guard, KnownHosts, Refusal, SafeHeaders
 
-__all__ = ["MAX_CONNECTIONS", "app", "callback_route", "in_this_loop", "serving"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class CannotListen(ReconcilerError):
+class _CannotListen(ReconcilerError):
     """The address of `listen` cannot be bound."""
 
 
@@ -81,8 +79,8 @@ async def serving(application: Starlette, listen: str) -> AsyncIterator[str]:
         bound.bind((host.strip("[]"), int(port)))
     except OSError as error:
         bound.close()
-        raise CannotListen(f"listen {listen}: {error.strerror}: free it, or set another `listen`") from error
-    server = _Server(bounded(application))
+        raise _CannotListen(f"listen {listen}: {error.strerror}: free it, or set another `listen`") from error
+    server = _Server(_bounded(application))
     thread = Thread(target=server.run, args=([bound],), name="web", daemon=True)
     thread.start()
     try:
@@ -113,7 +111,7 @@ BACKLOG = 16
 """The most connections that the system queues, and that one iteration of the loop accepts."""
 
 
-class Bounded(H11Protocol):
+class _Bounded(H11Protocol):
     """A connection that carries one request."""
 
     made: float
@@ -124,7 +122,7 @@ class Bounded(H11Protocol):
         super().connection_made(transport)
         self.made = self.loop.time()
         self._deadline = self.loop.call_later(TIMEOUT_SECONDS, self._expire)
-        everybody = [each for each in self.connections if isinstance(each, Bounded)]
+        everybody = [each for each in self.connections if isinstance(each, _Bounded)]
         mine = [each for each in everybody if self.client and each.client and each.client[0] == self.client[0]]
         if len(mine) > MAX_OF_AN_ADDRESS:
             _drop_one(mine)
@@ -151,7 +149,7 @@ class Bounded(H11Protocol):
             self.transport.abort()
 
 
-def _drop_one(connections: list[Bounded]) -> None:
+def _drop_one(connections: list[_Bounded]) -> None:
     """Close the one that has waited longest for its request; the newest where none waits, which is one that does."""
     found = min((each for each in connections if each.waits), key=lambda each: each.made)
     found.connections.discard(found)
@@ -180,12 +178,12 @@ class _Shared:
             self._requests -= 1
 
 
-def bounded(application: ASGIApp) -> uvicorn.Config:
+def _bounded(application: ASGIApp) -> uvicorn.Config:
     """Configure a server of an application within these bounds."""
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns about each malformed request
     return uvicorn.Config(
         _Shared(application),
-        http=Bounded,
+        http=_Bounded,
         ws="none",
         backlog=BACKLOG,
         headers=[("Connection", "close")],

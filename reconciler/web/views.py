@@ -26,19 +26,6 @@ from reconciler.web.filters import Filters, NoSuchPage, page_filters
 from reconciler.web.overview import overview as overview_of
 from reconciler.web.overview import state_of
 
-__all__ = [
-    "PagedList",
-    "history",
-    "nothing",
-    "overview",
-    "people",
-    "person",
-    "privileged",
-    "reviews",
-    "roles_of",
-    "service",
-]
-
 PAGE_ROWS = 50
 """The most rows of a page."""
 

@@ -14,22 +14,6 @@ from reconciler.model.scope import follow, steps, walk
 from reconciler.model.text import cut, hint, some
 from reconciler.model.value import Frozen, replace
 
-__all__ = [
-    "MOST_KEYS",
-    "RuleFound",
-    "has",
-    "kind",
-    "lacks",
-    "leaves",
-    "lists_in",
-    "nearest",
-    "next_step",
-    "place_of",
-    "quoted",
-    "totals",
-    "ways_on",
-]
-
 LONGEST = 100
 SAID = 400
 """Characters of what follows from a rule that are shown: it names what the answer has."""

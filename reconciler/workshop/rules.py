@@ -31,8 +31,6 @@ from reconciler.workshop.found import (
     ways_on,
 )
 
-__all__ = ["check_rules", "listing_rules", "users_of"]
-
 
 def check_rules(manifest: Manifest, wanted: str | None, compared: Compared, answer: Response) -> Iterator[RuleFound]:
     """Yield what each rule of `exists` found, in the order in which they decide."""
@@ -68,7 +66,7 @@ def check_rules(manifest: Manifest, wanted: str | None, compared: Compared, answ
             yield from _pairs(rule, pairs, account, "the record")
     yield from _stored(manifest, answer, account)
     if exists.pages is not None:
-        yield from paging_rules("pages.", exists.pages, answer)
+        yield from _paging_rules("pages.", exists.pages, answer)
 
 
 def _unsaid(content: Any) -> str:
@@ -191,7 +189,7 @@ def listing_rules(
         if (said := lacks(items, path, "item")) is not None:
             within = _within_record(items, path) if then else None
             yield RuleFound(rule, path, "nothing", None, within or f"{said}{then}")
-    yield from paging_rules(f"{name}.", listing, answer, len(items))
+    yield from _paging_rules(f"{name}.", listing, answer, len(items))
 
 
 def _paths(name: str, exists: Exists, listing: Listing | Pending) -> dict[str, tuple[str, str]]:
@@ -223,7 +221,7 @@ def _within_record(items: Sequence[Any], path: str) -> str | None:
     return None
 
 
-def paging_rules(before: str, paging: Paging, answer: Response, items: int = 0) -> Iterator[RuleFound]:
+def _paging_rules(before: str, paging: Paging, answer: Response, items: int = 0) -> Iterator[RuleFound]:
     """Yield what leads on from a page of so many items; `before` is what stands before the rules' names."""
     content, source = answer.json(), paging.next_page_from
     paths = {"next_page_token_from": paging.next_page_token_from}

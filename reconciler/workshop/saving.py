@@ -21,8 +21,6 @@ from reconciler.workshop.stage import NOT_THE_PERSONS, Exchange, ManifestSource
 from reconciler.workshop.testing import CaseResult, CheckPart, run_case
 from reconciler.workshop.trying import HAS_ACCOUNT, Subject, Tried
 
-__all__ = ["saved_cases", "uncovered"]
-
 MADE_UP = {
     "email": "ada@example.com",
     "first_name": "Ada",

@@ -51,21 +51,6 @@ from reconciler.requests.tasks import NO_YIELD
 from reconciler.transports.address import Address
 from reconciler.transports.messages import LIMIT, RenderedRequest, Response
 
-__all__ = [
-    "HIRE",
-    "NOT_THE_PERSONS",
-    "CaseStage",
-    "Exchange",
-    "ManifestSource",
-    "desired_alone",
-    "entry_of",
-    "listings_for",
-    "made_up_token",
-    "manifest_in",
-    "plan_alone",
-    "same_url",
-]
-
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 HIRE = "ada"
 SETTINGS = b"prune: revoke\n"
@@ -85,7 +70,7 @@ class Exchange(Frozen):
     why: str = ""
 
 
-class CannedClient(Client):
+class _CannedClient(Client):
     """Gives each request the first answer that fits and was not given yet, then the last that fits again."""
 
     def __init__(self, answers: Iterable[CannedAnswer]) -> None:
@@ -177,7 +162,7 @@ class CaseStage:
     def __init__(self, name: str, sources: ManifestSource, case: Case, reader: Reader) -> None:
         """Raises RepositoryError if the manifest cannot be read. A `reader` parses it once for all of its cases."""
         self.name, self._sources, self._case, self._reader = name, sources, case, reader
-        self.client = CannedClient(case.answers)
+        self.client = _CannedClient(case.answers)
         self._loaded = self._desired(None)  # without the person, to know the manifest
         self.integration = self._integration(manifest_in(self._loaded, name))
 
@@ -197,7 +182,7 @@ class CaseStage:
             file=loaded.path,
             manifest=manifest,
             client=self.client,
-            hosts=Anywhere(frozenset()),
+            hosts=_Anywhere(frozenset()),
             initial=Layer("data", given),
             fault=None,
             settings=Layer("settings", {"redirect_url": f"https://reconciler.example.com/oauth/callback/{service}"}),
@@ -313,7 +298,7 @@ async def plan_alone(
     return found[0] if found else None
 
 
-class Anywhere(AllowedHosts):
+class _Anywhere(AllowedHosts):
     """Every host: nothing is sent to any."""
 
     def allow(self, address: Address) -> bool:  # noqa: ARG002

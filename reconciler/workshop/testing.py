@@ -22,7 +22,7 @@ from reconciler.model.scope import Scope
 from reconciler.model.status import Status
 from reconciler.model.value import Frozen, Unshown
 from reconciler.repository.cases import LoadedCases
-from reconciler.repository.documents.yaml import BrokenFile
+from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.naming import is_cases, unread
@@ -34,8 +34,6 @@ from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.workshop.found import RuleFound
 from reconciler.workshop.rules import check_rules, listing_rules
 from reconciler.workshop.stage import CaseStage, Exchange, ManifestSource, same_url
-
-__all__ = ["CaseResult", "CheckPart", "parts_asked", "rules_of", "run_case", "run_cases", "sources_of"]
 
 
 class CheckPart(StrEnum):

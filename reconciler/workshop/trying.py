@@ -18,8 +18,9 @@ from reconciler.engine.state import reading
 from reconciler.model.base import EMAIL
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Blocked, TransportError, UsageError
+from reconciler.model.form import FormField
 from reconciler.model.hire import Hire, HireRef
-from reconciler.model.manifest import FormField, Manifest
+from reconciler.model.manifest import Manifest
 from reconciler.model.run import Kind
 from reconciler.model.scope import Scope, walk
 from reconciler.model.status import Status
@@ -46,8 +47,6 @@ from reconciler.workshop.stage import (
     plan_alone,
 )
 from reconciler.workshop.testing import CheckPart, parts_asked, rules_of
-
-__all__ = ["HAS_ACCOUNT", "ListedPage", "Subject", "Tried", "subject_of", "try_manifest"]
 
 SHOWN_ITEMS = 5
 
@@ -127,7 +126,7 @@ class Tried(Frozen):
         return tuple(word for word, calls in lists.items() if any(call.continue_if is None for call in calls))
 
 
-class RecordingClient(Client):
+class _RecordingClient(Client):
     """Sends through another client, and notes each request with its answer."""
 
     def __init__(self, through: Client) -> None:
@@ -173,7 +172,7 @@ async def try_manifest(
     with reading(context, settings, head) as opened:
         built = await integrations_of(context, desired, context.checkout.worktree(), settings, opened)
         found = next(each for each in built if each.name == name)
-        client = RecordingClient(found.client)
+        client = _RecordingClient(found.client)
         connection = found.connection
         if connection is not None and connection.fetches:  # it needs no person
             connection = connection.apart()

@@ -15,8 +15,6 @@ from typing import Any
 
 import re2
 
-__all__ = ["FIELDS", "leaks", "value"]
-
 INITIAL = ("TOKEN", "HEADER_KEY", "URL_KEY", "BODY", "USER", "KEY", "BASE")
 FIELDS = (
     *INITIAL,

@@ -24,8 +24,6 @@ from tests.engine.harness import Hands
 from tests.repo import Repo
 from tests.servers import Received, Reply, Service
 
-__all__ = ["Echo", "Mail", "stage"]
-
 
 class Echo(Service):
     """A service that answers with what it was asked, and remembers the generated values that it was sent."""

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from tests.repo import Repo
 
-__all__ = ["same", "steady"]
-
 FOLDER = Path(__file__).parent / "golden"
 
 

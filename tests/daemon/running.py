@@ -21,8 +21,6 @@ from tests.ledgers import inside
 from tests.repo import Repo
 from tests.servers import PATIENCE, AccountService
 
-__all__ = ["Running", "Turned", "found_and_left", "held", "peopled", "running", "sent", "until", "users"]
-
 
 class Turned(SystemClock):
     """The machine's clock, whose hands a test can turn. With a `pace`, they turn by that much at each wait instead."""

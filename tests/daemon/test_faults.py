@@ -18,7 +18,7 @@ from reconciler.engine.apply.commands import enqueue_release
 from reconciler.engine.run.planner import Planner
 from reconciler.model.selection import Selection
 from reconciler.repository.files import Reader
-from reconciler.repository.git.checkout import Tree
+from reconciler.repository.git.trees import Tree
 from tests.daemon.running import Running, Turned, running, until
 from tests.ledgers import inside
 from tests.repo import Repo

@@ -13,17 +13,19 @@ import yaml
 from reconciler.demo.asana import ORGANIZATION, Asana
 from reconciler.demo.phonebook import Loopback
 from reconciler.demo.scim import scim
-from reconciler.model.manifest import Call, Manifest
+from reconciler.model.manifest import Manifest
+from reconciler.model.request import Call
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
 from reconciler.model.verdict import Missing, Present, Verdict
-from reconciler.requests.client import Client, Response, Sending
+from reconciler.requests.client import Client, Sending
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.match import verdict
 from reconciler.requests.pages import options
 from reconciler.requests.render import expected, render
 from reconciler.requests.throttle import Throttle
+from reconciler.transports.messages import Response
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 HIRE = {"email": "mairead.o'dowd@example.com", "first_name": "Mairéad", "last_name": 'O"Dowd'}

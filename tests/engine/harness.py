@@ -40,9 +40,6 @@ from reconciler.review.spool import Spool
 from tests.ledgers import inside
 from tests.repo import Repo, use_key
 
-__all__ = ["Crash", "Hands", "Machine", "Outbox", "dying", "row"]
-
-
 T = TypeVar("T")
 
 

@@ -28,8 +28,6 @@ from tests.postgres import Databases
 from tests.repo import Repo, Result, call_cli
 from tests.servers import PATIENCE, AccountService
 
-__all__ = ["MOMENTS", "TAKEN_OVER", "Member", "Stage", "away", "one_round", "staged", "until"]
-
 TAKEN_OVER = 30.0
 """Seconds within which another member has taken over what a dead one had."""
 

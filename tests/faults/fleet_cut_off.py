@@ -10,8 +10,6 @@ from tests.faults.fleet import TAKEN_OVER, Member, Stage, staged, until
 from tests.postgres import Databases, Wire
 from tests.repo import run_cli
 
-__all__ = ["all_cut_off", "one_cut_off"]
-
 LATE = 10.0
 """Seconds after which nobody sends anything any more without the database."""
 

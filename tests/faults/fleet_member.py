@@ -14,8 +14,6 @@ from reconciler.cli.output.logs import set_up
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.failpoints import Failpoint
 
-__all__ = ["MOMENTS", "member"]
-
 WRITING = "writing"
 
 MOMENTS: dict[str, tuple[Failpoint, bool]] = {

@@ -27,12 +27,10 @@ from reconciler.model.errors import TransportError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Phase as Stage
 from reconciler.model.selection import Selection
-from reconciler.requests.client import Response
+from reconciler.transports.messages import Response
 from tests.engine.harness import Crash, Hands
 from tests.faults.judgement import Came
 from tests.faults.model import MEMORY, Call, Program, Services, fuses
-
-__all__ = ["Changes", "Desks", "FormerAccounts", "people", "play", "run"]
 
 URL = "http://127.0.0.1:1"
 PEOPLE = ("ada", "bob", "cy")

@@ -24,8 +24,6 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from tests.faults import fuzz_answers, fuzz_files, fuzz_stored
 from tests.faults.fuzz_target import Target
 
-__all__ = ["TARGETS", "bounded", "play"]
-
 TARGETS: dict[str, Target] = {
     target.name: target for target in (*fuzz_files.TARGETS, *fuzz_stored.TARGETS, *fuzz_answers.TARGETS)
 }

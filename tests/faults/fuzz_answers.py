@@ -15,14 +15,17 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from reconciler.model.errors import Blocked, TransportError
-from reconciler.model.manifest import Condition, Exists, FormField, Listing, Manifest, Request
+from reconciler.model.form import FormField
+from reconciler.model.manifest import Manifest
+from reconciler.model.request import Condition, Exists, Listing, Request
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.secret import Redactor, Secret
 from reconciler.model.settings import Limits
 from reconciler.model.template import misuse, names
 from reconciler.oauth.connection import OAuthConnection, TokenChange, Turn, stored_record, token_layer
 from reconciler.oauth.token_request import TokenClient
-from reconciler.repository.documents.yaml import BrokenFile, read
+from reconciler.repository.documents.events import BrokenFile
+from reconciler.repository.documents.yaml import read
 from reconciler.requests.client import Client, Sending
 from reconciler.requests.encode import FORM, JSON, MULTIPART, body
 from reconciler.requests.excerpt import secrets_of
@@ -38,8 +41,6 @@ from tests.faults.fuzz_target import Target, can_be_written
 from tests.faults.hostile import ODD, altered, bombs, odd, repeated, spelled, spoiled, structures
 from tests.faults.hostile import written as as_file
 from tests.requests.conftest import FakeClock, Loopback, Raw
-
-__all__ = ["TARGETS"]
 
 EMAIL = "ada@example.com"
 USERS = {"data": [{"id": 1, "email": EMAIL, "name": "Ada"}, {"id": "2", "email": "BOB@example.com"}], "next": "/p2"}

@@ -21,7 +21,8 @@ from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest
 from reconciler.notify.delivery import Notifier
 from reconciler.repository.desired import Desired
-from reconciler.repository.documents.yaml import BrokenFile, read
+from reconciler.repository.documents.events import BrokenFile
+from reconciler.repository.documents.yaml import read
 from reconciler.repository.files import Reader
 from reconciler.repository.joined_problems import problems_of
 from tests.engine.harness import Hands, Outbox
@@ -29,8 +30,6 @@ from tests.faults.fuzz_samples import ANY, KEYS, SETTINGS, SOUND, long, one_of
 from tests.faults.fuzz_target import Target, can_be_written, names_its_place
 from tests.faults.hostile import altered, bombs, spelled, spoiled, structures, written
 from tests.secrets.keys import Files
-
-__all__ = ["TARGETS"]
 
 TODAY = date(2026, 12, 1)
 

@@ -17,8 +17,6 @@ from reconciler.model.settings import Settings
 from reconciler.repository.documents.yaml import read
 from tests.faults.hostile import altered
 
-__all__ = ["ANY", "HIRE", "KEYS", "SETTINGS", "SOUND", "long", "one_of"]
-
 ROOT = Path(__file__).parents[2]
 
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from reconciler.model.errors import RepositoryError, SecretsError, SettingsError
 from reconciler.repository.files import Reader
 from reconciler.repository.git import trees
-from reconciler.repository.git.checkout import Checkout, Tree
+from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.git.trees import Tree
 from reconciler.repository.hire_index import NOTHING, HireCache, HireSummary, SavedHires
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
@@ -27,8 +28,6 @@ from tests.faults.hostile import altered, bombs, odd, spelled, spoiled, written
 from tests.repo import GnupgHome
 from tests.repository.objects import FOLDER, Objects
 from tests.secrets.keys import SECRET, AgeKey, Files, Sops
-
-__all__ = ["TARGETS"]
 
 
 class Sealed(Target):

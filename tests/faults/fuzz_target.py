@@ -11,8 +11,6 @@ from hypothesis.strategies import SearchStrategy
 
 from reconciler.model.errors import Problem
 
-__all__ = ["Target", "can_be_written", "names_its_place"]
-
 
 class Target(ABC):
     """Examples of one kind, and what is done with each."""

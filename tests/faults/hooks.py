@@ -31,8 +31,6 @@ from bench.server import asked_for, heard, serving
 from tests.repo import Daemon, GnupgHome, Repo
 from tests.servers import AccountService
 
-__all__ = ["Flood", "Stage", "deleted", "flooded", "merged", "staged"]
-
 SECRET = "correct horse"
 DELAY = 0.05
 """Seconds that each answer about everybody takes: a full pass is as long as the service makes it."""

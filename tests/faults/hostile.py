@@ -16,8 +16,6 @@ import yaml
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-__all__ = ["BOMBS", "ODD", "altered", "bombs", "odd", "repeated", "spelled", "spoiled", "structures", "written"]
-
 ODD: tuple[Any, ...] = (
     "", " ", "\0", "\x1b[2J", "\n", "a\r\nX-Evil: 1", "\u202e", "\ufeff", "é", "e\u0301", "😀", "\uffff", "İ", "ß",
     "null", "~", "true", "no", "on", "0x1f", "012", "1_000", "1e400", "-1e-400", "nan", "inf", ".inf", "-0", "9" * 5000,

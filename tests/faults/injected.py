@@ -28,8 +28,6 @@ from reconciler.model.selection import PassRequest
 from reconciler.repository.git.branches import fetch
 from reconciler.secrets.gpg import Gnupg
 
-__all__ = ["BESIDE", "FILLER", "MARK", "Action", "Fault", "play"]
-
 BESIDE = frozenset({Failpoint.LOCK, Failpoint.CACHE, Failpoint.CHECKOUT, Failpoint.ACCEPTED})
 """What is written beside the ledger: where it cannot be, the pass goes on."""
 

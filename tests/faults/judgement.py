@@ -13,26 +13,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum, StrEnum
 from typing import Any, NamedTuple
 
-__all__ = [
-    "AWAY",
-    "BASE",
-    "DELAY",
-    "REQUESTS",
-    "Came",
-    "Duty",
-    "Entry",
-    "Git",
-    "Grant",
-    "Judgement",
-    "Person",
-    "Row",
-    "Scope",
-    "Seat",
-    "Seen",
-    "Tried",
-    "needs_tool",
-]
-
 DELAY = timedelta(hours=1)
 PAUSE = timedelta(hours=24)
 FEW = 5

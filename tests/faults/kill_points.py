@@ -28,8 +28,6 @@ from tests.faults.scenarios import SCENARIOS, SETTLED, Stage, stage
 from tests.forked import Nursery
 from tests.repo import GnupgHome
 
-__all__ = ["Case", "Step", "cases", "disk", "main", "steps", "undisturbed", "verify"]
-
 HEADER = 32
 FRAME = 24 + 4096
 """How SQLite's write-ahead log is cut: a header, then frames of a header and a page each."""

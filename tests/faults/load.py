@@ -24,8 +24,6 @@ from reconciler.model.grant import Phase
 from tests.repo import Daemon, Repo
 from tests.servers import AccountService, Crowd, Reply
 
-__all__ = ["Counted", "main", "most_within"]
-
 ACCOUNTS, HOOKS = 3, 1
 """So many services of each kind; every person has a grant at each."""
 

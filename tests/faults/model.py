@@ -52,10 +52,10 @@ from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Limits
 from reconciler.notify.delivery import Notifier
-from reconciler.requests.client import Client, Leaving, Response
+from reconciler.requests.client import Client, Leaving
 from reconciler.requests.excerpt import excerpt
 from reconciler.requests.hosts import AllowedHosts
-from reconciler.transports.messages import RenderedRequest
+from reconciler.transports.messages import RenderedRequest, Response
 from tests.engine.harness import Crash, Hands, Outbox
 from tests.faults.judgement import (
     AWAY,
@@ -81,8 +81,6 @@ from tests.faults.judgement import (
     needs_tool,
 )
 from tests.ledgers import inside
-
-__all__ = ["EVERYBODY", "Model", "play"]
 
 AT_ONCE = 100
 """So many examples are of one seed: what hypothesis remembers of them is bounded."""

@@ -17,8 +17,6 @@ from reconciler.model.selection import Selection
 from tests.faults.former import ADDRESSES, LOGINS, NAMES, Changes, Desks, people, run, same
 from tests.faults.model import Program
 
-__all__ = ["Parts"]
-
 
 class Parts(Changes):
     """One history of two repositories; nothing fails, for what fails would meet another request in each."""

@@ -34,8 +34,6 @@ from tests.forked import die_with_parent
 from tests.repo import Daemon, Repo, run_cli
 from tests.servers import AccountService, Received, Reply
 
-__all__ = ["Slow", "Trial", "main"]
-
 BATCH = 20
 AT_ONE_STATE = 100
 """So many kills before another repository is begun: with more people a start takes longer, and teaches nothing more."""

@@ -37,8 +37,6 @@ from tests.repo import GnupgHome, Repo, free_port, use_key
 from tests.repository.signing import PgpSigner, signed
 from tests.servers import AccountService, Received, Reply, ask, eventually
 
-__all__ = ["SCENARIOS", "Scenario", "Stage", "stage"]
-
 SETTLED = (Phase.CONFIRMED, Phase.EXECUTED, Phase.DONE)
 WELCOME = {"type": "email", "to": "{{email}}", "subject": "Welcome", "message": "Your password: {{PASSWORD}}"}
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}

@@ -12,8 +12,6 @@ from reconciler.cli.options import SharedOptions
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.secret import Redactor
 
-__all__ = ["play"]
-
 
 def play(at: str, once: str, environment: dict[str, str]) -> int:
     """`reconcile daemon`, until it comes to the point `at` while the file `once` is there; then nothing goes on."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from tests.repo import Repo, call_cli
 
-__all__ = ["passed", "taken"]
-
 
 def taken(repo: Repo, *names: str, host: str, url: str, scheme: str = "https") -> None:
     """Ready manifests in a repository that revokes, with a server's own address in them."""

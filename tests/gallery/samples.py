@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reconciler.model.manifest import FormField, Manifest
+from reconciler.model.form import FormField
+from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.workshop.stage import made_up_token
-
-__all__ = ["EMAIL", "NUMBERS", "choices", "extra", "initial_data", "scope", "values"]
 
 EMAIL = "ada@example.com"
 

@@ -19,8 +19,6 @@ import pytest
 from openapi_core import Config, OpenAPI
 from openapi_core.testing import MockRequest
 
-__all__ = ["Example", "Slice", "needs_slices", "slice_of"]
-
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "openapi"
 
 needs_slices = pytest.mark.skipif(

@@ -12,8 +12,6 @@ from tests.gallery.services import Described
 from tests.gallery.slices import Example, slice_of
 from tests.servers import Received, Reply, Service
 
-__all__ = ["StandIn"]
-
 
 class StandIn(Service):
     """`there` are the stems of the people that the service knows, and `state` what they are in it."""

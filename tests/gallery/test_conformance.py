@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from reconciler.gallery.catalog import everything
-from reconciler.model.manifest import AnyPaged, Exists, Manifest
-from reconciler.model.request import Paged
+from reconciler.model.manifest import AnyPaged, Manifest
+from reconciler.model.request import Exists, Paged
 from reconciler.requests.pages import PageTurner, first_page
 from reconciler.requests.render import render
 from reconciler.transports.messages import RenderedRequest, Response

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from reconciler.gallery.catalog import everything
-from reconciler.model.manifest import Exists, Manifest
+from reconciler.model.manifest import Manifest
+from reconciler.model.request import Exists
 from tests.gallery import samples
 from tests.gallery.services import SERVICES, Described
 from tests.gallery.slices import needs_slices

@@ -13,8 +13,6 @@ from typing import Self
 
 from tests.servers import PATIENCE, ask, eventually
 
-__all__ = ["Program"]
-
 
 class Program:
     """`python -m <module> <arguments>` in a folder of its own: it answers once it is entered, and is gone once left.

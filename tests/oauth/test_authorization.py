@@ -13,7 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from reconciler.model.errors import Blocked
-from reconciler.model.manifest import Manifest, Request
+from reconciler.model.manifest import Manifest
+from reconciler.model.request import Request
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
 from reconciler.oauth.authorization import ANSWERED, OPEN, TAKEN, Authorization, Authorizer, NotConnected

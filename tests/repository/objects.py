@@ -7,8 +7,6 @@ from pathlib import Path
 import pygit2
 from pygit2.enums import ObjectType
 
-__all__ = ["FOLDER", "Objects"]
-
 FOLDER = 0o40000
 KINDS = {"tree": ObjectType.TREE, "blob": ObjectType.BLOB, "commit": ObjectType.COMMIT}
 

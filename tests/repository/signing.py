@@ -12,8 +12,6 @@ import pytest
 
 from tests.repo import GnupgHome, Repo
 
-__all__ = ["PgpSigner", "Signer", "Ssh", "SshSigner", "signed", "unsigned"]
-
 
 class PgpSigner:
     """A person with an OpenPGP key in a home of their own."""
@@ -73,7 +71,6 @@ class SshSigner:
 
 
 Signer = PgpSigner | SshSigner
-Ssh = SshSigner
 
 
 def signed(repo: Repo, by: Signer, message: str = "signed", *arguments: str) -> str:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from reconciler.model.errors import MissingVariable
-from reconciler.model.manifest import Condition, Exists, Request, Revoke
+from reconciler.model.request import Condition, Exists, Request, Revoke
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.verdict import Missing, Present, Unknown
 from reconciler.requests.match import condition_holds, contains, failure, verdict

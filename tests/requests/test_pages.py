@@ -6,7 +6,9 @@ import time
 import pytest
 
 from reconciler.model.errors import HostNotAllowed, MissingVariable, TransportError
-from reconciler.model.manifest import FormField, Listing, Manifest
+from reconciler.model.form import FormField
+from reconciler.model.manifest import Manifest
+from reconciler.model.request import Listing
 from reconciler.model.scope import Layer, Scope
 from reconciler.requests import pages
 from reconciler.requests.pages import Option, items, options

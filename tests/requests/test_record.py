@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.model.errors import MissingVariable
-from reconciler.model.manifest import Exists, Ready
+from reconciler.model.request import Exists, Ready
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.verdict import Account, Missing, Present, Unknown, Verdict
 from reconciler.requests.match import unready, verdict

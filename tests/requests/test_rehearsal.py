@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.model.errors import Blocked
-from reconciler.model.manifest import Exists, Manifest
+from reconciler.model.manifest import Manifest
+from reconciler.model.request import Exists
 from reconciler.model.scope import Layer, Scope
 from reconciler.requests.render import Rehearsal, render
 

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.model.errors import Blocked, MissingVariable
-from reconciler.model.manifest import Exists, FormField, Manifest, Pending, Request, Revoke
+from reconciler.model.form import FormField
+from reconciler.model.manifest import Manifest
+from reconciler.model.request import Exists, Pending, Request, Revoke
 from reconciler.model.scope import Layer, Scope
 from reconciler.requests.render import canonical, expected, outline, question, render
 from tests.timing import at_most

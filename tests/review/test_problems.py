@@ -13,7 +13,8 @@ import pytest
 
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Files, Reader
-from reconciler.repository.git.checkout import Checkout, Tree
+from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.git.trees import Tree
 from reconciler.review.causes import ChangeKind
 from reconciler.review.consequences import Change
 from reconciler.review.difference import changes, compare

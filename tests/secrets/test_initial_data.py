@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reconciler.model.errors import SecretsError
 from reconciler.repository.documents.events import too_large
-from reconciler.repository.git.checkout import File
+from reconciler.repository.git.trees import File
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import FOLDER, InitialData
 from tests.secrets.conftest import Office

@@ -10,8 +10,6 @@ from reconciler.transports.address import locate
 from reconciler.transports.messages import LIMIT, RenderedRequest, Response
 from reconciler.transports.transport import Transport
 
-__all__ = ["Progress", "exchange", "refused"]
-
 
 @dataclass
 class Progress:

@@ -10,8 +10,6 @@ from datetime import UTC, datetime, timedelta
 from tests.repo import Daemon, Repo, call_cli
 from tests.servers import AccountService, eventually
 
-__all__ = ["RTL", "SCRIPT", "TOKEN", "World", "company"]
-
 TOKEN = "correct horse battery staple"
 SCRIPT = "<script>alert(1)</script>"
 RTL = "\u202egpj.exe"

@@ -11,9 +11,10 @@ from reconciler.cli import complete
 from reconciler.cli.context import in_force, run_in_context
 from reconciler.cli.options import PENDING, SharedOptions, of_integrations, option, shared
 from reconciler.cli.output.logs import begin_redacting, note, set_up
-from reconciler.cli.output.text import code, columns, count, emit, emit_csv, emit_json, fit, printable, table
+from reconciler.cli.output.text import code, columns, count, emit, emit_csv, emit_json, fit, table
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Severity, UsageError
+from reconciler.model.text import printable
 from reconciler.requests.record import last_used
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from reconciler.model.secret import Redactor
     from reconciler.repository.files import Files
     from reconciler.review.unmanaged import ComparedListing
-
-__all__ = ["COLUMNS", "adopt", "unmanaged", "unused"]
 
 COLUMNS = ("integration", "account", "email", "kind", "near", "first_seen", "reason")
 

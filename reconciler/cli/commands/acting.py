@@ -39,12 +39,10 @@ from reconciler.model.status import Status
 from reconciler.model.value import replace
 from reconciler.notify.delivery import Notifier
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.checkout import Tree
+from reconciler.repository.git.trees import Tree
 from reconciler.review.past import Leaving
 from reconciler.review.reviews import alert_overdue
 from reconciler.review.unmanaged import ComparedListing, UnknownAccounts
-
-__all__ = ["act", "ask", "passes_by_hand", "tell"]
 
 Ask = Callable[[Report], Awaitable[None]]
 """Shows a plan, and asks whether to apply it. Raises Declined if it is not to be."""
@@ -53,7 +51,7 @@ FORGE_SECONDS = 2.0
 """So long a pass that is over asks the forge who approved what."""
 
 
-class Declined(ReconcilerError):
+class _Declined(ReconcilerError):
     """The person who was shown the plan does not want it applied."""
 
 
@@ -67,7 +65,7 @@ async def ask(options: SharedOptions, clock: SystemClock, by: str, plan: Report)
     except Stopped:
         answer = ""
     if answer.strip().lower() not in ("y", "yes"):
-        raise Declined("nothing was carried out")
+        raise _Declined("nothing was carried out")
 
 
 async def _line() -> str:
@@ -196,7 +194,7 @@ async def _fleet_pass(
 
     async def approve(plan: Plan) -> bool:
         if agreed is not None and any(_agreed(row) not in agreed for row in plan.report(context.redactor).pending):
-            raise Declined("what is to be done is no longer what was shown: nothing more was carried out; try again")
+            raise _Declined("what is to be done is no longer what was shown: nothing more was carried out; try again")
         return True
 
     with sharing(context, settings, tree, member_name("reconcile")) as state:

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from reconciler.model.report import Report, Row
     from reconciler.model.secret import Redactor
 
-__all__ = ["check", "lock", "unlock"]
-
 CHECK_SECONDS, LOCK_SECONDS = 600.0, 60.0
 """How long to wait for the process that has the state."""
 

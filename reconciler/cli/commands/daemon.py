@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from reconciler.model.settings import Settings
     from reconciler.repository.git.trees import Tree
 
-__all__ = ["daemon", "serve"]
-
 EDITS_SECONDS = 3.0
 """How long after its start the daemon looks for uncommitted edits."""
 

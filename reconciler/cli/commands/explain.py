@@ -11,12 +11,12 @@ from reconciler.cli import complete
 from reconciler.cli.context import Here, no_such_grant
 from reconciler.cli.options import SharedOptions, shared
 from reconciler.cli.output.logs import begin_redacting
-from reconciler.cli.output.text import as_json, clipped, code, columns, emit, printable
+from reconciler.cli.output.text import as_json, clipped, code, columns, emit
 from reconciler.model.clock import stamp
 from reconciler.model.errors import SecretsError
 from reconciler.model.grant import Key
 from reconciler.model.status import Status
-from reconciler.model.text import described
+from reconciler.model.text import described, printable
 from reconciler.model.value import Frozen, fields, replace
 from reconciler.repository.people import is_named
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     Tried = list[tuple[Attempt, tuple[Sent, ...]]]
 
-__all__ = ["explain"]
 
 MAX_VALUES, MAX_ATTEMPTS, MAX_REQUESTS = 12, 2, 6
 """The most lines of each, to fit one screen; --output json has all."""
@@ -82,8 +81,8 @@ class _Found(Frozen):
 
 def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, Any]:
     """Collect everything about the grant, as JSON has it."""
-    from reconciler.engine.context import home_of
     from reconciler.model.decision_inputs import Policy
+    from reconciler.repository.git.program import home_of
     from reconciler.repository.git.signatures import signer
 
     here = Here.of(options, redactor)

@@ -13,21 +13,20 @@ import click
 from reconciler.cli import complete
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note
-from reconciler.cli.output.text import annotation, code, count, echo, emit, emit_json, printable, problem_line
+from reconciler.cli.output.text import annotation, code, count, echo, emit, emit_json, problem_line
 from reconciler.model.errors import Problem, SettingsError, Severity, UsageError
-from reconciler.model.text import hint
+from reconciler.model.text import hint, printable
 from reconciler.model.value import fields, replace
 from reconciler.repository.naming import Kind
 
 if TYPE_CHECKING:
     from reconciler.repository.files import Files, Reader
-    from reconciler.repository.git.checkout import Checkout, Tree
+    from reconciler.repository.git.checkout import Checkout
+    from reconciler.repository.git.trees import Tree
     from reconciler.review.difference import Difference
     from reconciler.review.problems import Host, Side
     from reconciler.review.validated import Validated
     from reconciler.workshop.testing import CaseResult
-
-__all__ = ["compared", "diff", "schema", "test", "validate"]
 
 LONGEST = 400
 """Characters of an answer that are shown."""
@@ -137,7 +136,7 @@ def compared(checkout: Checkout, base: str, head: str) -> tuple[Difference, list
     """Compare two revisions; return the head's problems too."""
     from reconciler.model.decision_inputs import Policy
     from reconciler.repository.files import Reader
-    from reconciler.repository.git.checkout import WORKTREE
+    from reconciler.repository.git.trees import WORKTREE
     from reconciler.review.difference import compare
     from reconciler.review.validated import Validated
 

@@ -26,22 +26,11 @@ from reconciler.cli.options import (
     until,
 )
 from reconciler.cli.output.logs import note
-from reconciler.cli.output.text import (
-    code,
-    columns,
-    count,
-    echo,
-    emit,
-    emit_csv,
-    emit_json,
-    emit_json_items,
-    in_words,
-    printable,
-)
+from reconciler.cli.output.text import code, columns, count, echo, emit, emit_csv, emit_json, emit_json_items, in_words
 from reconciler.model.clock import stamp
 from reconciler.model.errors import LedgerError, UsageError
 from reconciler.model.status import EventType
-from reconciler.model.text import hint
+from reconciler.model.text import hint, printable
 from reconciler.model.value import fields
 
 if TYPE_CHECKING:
@@ -49,8 +38,6 @@ if TYPE_CHECKING:
 
     from reconciler.ledger.entries import Event
     from reconciler.repository.git.checkout import Checkout
-
-__all__ = ["history", "state"]
 
 COLUMNS = (
     "at",
@@ -199,7 +186,7 @@ def _row(line: Event) -> dict[str, Any]:
 
 def _with_signers(here: Here, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Add to each row who signed its commit; git is asked once for each commit."""
-    from reconciler.engine.context import home_of
+    from reconciler.repository.git.program import home_of
     from reconciler.repository.git.signatures import signer
 
     place = home_of(here.context.root.resolve(), here.settings)

@@ -10,9 +10,9 @@ from reconciler.cli import complete
 from reconciler.cli.context import context_of, in_force
 from reconciler.cli.options import PENDING, SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import clipped, code, count, echo, emit_json, printable
+from reconciler.cli.output.text import clipped, code, count, echo, emit_json
 from reconciler.model.errors import NothingImported, RepositoryError, UsageError
-from reconciler.model.text import hint
+from reconciler.model.text import hint, printable
 from reconciler.model.value import replace
 from reconciler.repository.naming import line_in
 
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from reconciler.model.imports import Import
     from reconciler.model.secret import Redactor
     from reconciler.repository.files import Files
-    from reconciler.repository.git.checkout import Tree
-
-__all__ = ["import_"]
+    from reconciler.repository.git.trees import Tree
 
 SHORTER = (100, 25, 5, 0)
 """The most people of a kind that a pull request's text names: the first that fits `LIMIT`."""
@@ -98,7 +96,7 @@ class _ImportRun:
 
     def __init__(self, options: SharedOptions, redactor: Redactor, name: str, branch: str | None) -> None:
         from reconciler.repository.git.branches import refuse_branch
-        from reconciler.repository.git.checkout import WORKTREE
+        from reconciler.repository.git.trees import WORKTREE
 
         self.name = name
         self.context = context_of(options, redactor)

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from reconciler.gallery.catalog import ReadyManifest
     from reconciler.repository.naming import Kind
 
-__all__ = ["add", "demo", "init", "prerequisites"]
-
 SET_IDENTITY = 'git config user.name "Your Name" && git config user.email you@example.com'
 """The command that git needs before the first commit."""
 

@@ -17,9 +17,9 @@ from reconciler.cli import complete
 from reconciler.cli.context import context_of, in_force
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import code, emit, printable
+from reconciler.cli.output.text import code, emit
 from reconciler.model.errors import ReconcilerError, SecretsError, SettingsError, UsageError
-from reconciler.model.text import hint
+from reconciler.model.text import hint, printable
 from reconciler.model.value import Frozen, fields, replace
 
 if TYPE_CHECKING:
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from reconciler.model.manifest import InitialDataField
     from reconciler.model.settings import Settings
     from reconciler.repository.files import Files
-    from reconciler.repository.git.checkout import Checkout, Tree
+    from reconciler.repository.git.checkout import Checkout
+    from reconciler.repository.git.trees import Tree
     from reconciler.secrets.gpg import Gnupg
     from reconciler.secrets.initial_data import InitialData
-
-__all__ = ["Repository", "initial_data", "keys_of"]
 
 MAX_BYTES = 1 << 20
 """The most bytes that are read from standard input; it is also the limit of a file."""
@@ -89,7 +88,7 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
     from reconciler.secrets.initial_data import encrypt_initial_data
 
     repository = Repository.of(options)
-    wanted = needed_data_of(repository.files, integration)
+    wanted = _needed_data_of(repository.files, integration)
     if not wanted.fields:
         raise UsageError(f"{integration} asks for no initial data: its manifest has no initial_data_form to fill in")
     keys = keys_of(repository, list(recipients))
@@ -135,7 +134,7 @@ def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...])
     from reconciler.secrets.initial_data import FOLDER, put_initial_data
 
     repository = Repository.of(options)
-    service = needed_data_of(repository.files, integration).service
+    service = _needed_data_of(repository.files, integration).service
     keys = keys_of(repository, list(dict.fromkeys(recipients)))
     file, message = repository.data.rekeyed(repository.tree, service, keys)
     put_initial_data(repository.checkout.root / file, message)
@@ -250,9 +249,9 @@ def _found(repository: Repository, integration: str | None) -> list[_Checked]:
     names = {file.path: service_of(file.path.removeprefix(f"{FOLDER}/")) for file in repository.tree.files(FOLDER)}
     paths = {service: path for path, service in names.items() if service is not None}
     if integration is not None:
-        wanted = [needed_data_of(repository.files, integration)]
+        wanted = [_needed_data_of(repository.files, integration)]
     else:
-        known = all_needed_data(repository.files)
+        known = _all_needed_data(repository.files)
         strays = [NeededData(name, (), frozenset()) for name in sorted(paths.keys() - known.keys())]
         wanted = [each for each in known.values() if each.required or each.service in paths] + strays
         if unread := sorted({*repository.files.broken["manifests"], *repository.files.broken["imports"]}):
@@ -316,7 +315,8 @@ def _question(field: InitialDataField, required: bool, *, there: bool) -> str:  
 def _read(wanted: NeededData) -> dict[str, str]:
     """Read a map of ids to values from standard input; errors repeat none of it."""
     from reconciler.model.base import as_text
-    from reconciler.repository.documents.yaml import BrokenFile, read
+    from reconciler.repository.documents.events import BrokenFile
+    from reconciler.repository.documents.yaml import read
     from reconciler.secrets.initial_data import is_id, one_or_two
 
     raw = sys.stdin.buffer.read(MAX_BYTES + 1)
@@ -354,12 +354,12 @@ class NeededData(Frozen):
         return [field.id for field in self.fields]
 
 
-def needed_data_of(files: Files, name: str) -> NeededData:
+def _needed_data_of(files: Files, name: str) -> NeededData:
     """Return what a service needs; `name` is the service, one of its integrations, or `reconciler`.
 
     Raises UsageError if there is no such name.
     """
-    known = all_needed_data(files)
+    known = _all_needed_data(files)
     service = files.manifests[name].model.service if name in files.manifests else None
     if (service or name) not in known and (name in files.broken["manifests"] or name in files.broken["imports"]):
         raise UsageError(f"the file of {name} has an error, so that nobody knows what it asks for: mend it first")
@@ -369,7 +369,7 @@ def needed_data_of(files: Files, name: str) -> NeededData:
     return known[service or name]
 
 
-def all_needed_data(files: Files) -> dict[str, NeededData]:
+def _all_needed_data(files: Files) -> dict[str, NeededData]:
     """Return what every service and import needs, by name; the program itself comes last."""
     from reconciler.model.manifest import InitialDataField
     from reconciler.model.settings import OWN

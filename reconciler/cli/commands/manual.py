@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from reconciler.model.secret import Redactor
     from reconciler.repository.desired import Desired
 
-__all__ = ["accept", "forget", "retry", "revoke", "run"]
-
 
 def _records(here: Here, hire: str | None, access: str | None, integration: str | None = None) -> list[Record]:
     """Find the records that the arguments name."""

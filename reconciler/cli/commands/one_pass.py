@@ -36,15 +36,13 @@ from reconciler.model.text import hint
 from reconciler.model.value import replace
 from reconciler.repository.attribution.given import Gaps, Givers
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.checkout import Tree
+from reconciler.repository.git.trees import Tree
 from reconciler.requests.tasks import MAX_HIRES
 from reconciler.review.causes import compared_settings
 from reconciler.review.dry_run import DryRun, Spooled
 from reconciler.review.past import Dates, Leaving
 from reconciler.review.spool import Spool
 from reconciler.review.unmanaged import UnknownAccounts
-
-__all__ = ["one_pass"]
 
 Evidence = tuple[dict[tuple[str, str], Attribution], Dates]
 

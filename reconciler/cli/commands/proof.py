@@ -30,8 +30,6 @@ from reconciler.model.value import Frozen
 if TYPE_CHECKING:
     from reconciler.model.settings import Settings
 
-__all__ = ["Compared", "checkpoint", "compared", "export"]
-
 
 @click.command(short_help="Print a signed checkpoint of the history")
 @option("--new-key", is_flag=True, help="Make the key that signs checkpoints, encrypted, and print its public half.")

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from reconciler.model.grant import Record
 
 
-__all__ = ["desk", "request"]
-
-
 class _WithDefault(click.Group):
     """A group whose other words are the integration that is asked for."""
 

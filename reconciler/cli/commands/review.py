@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from reconciler.review.signed_off import Judged
     from reconciler.review.unmanaged import ComparedListing
 
-__all__ = ["review"]
-
 UNDECIDED = 2
 
 
@@ -148,8 +146,8 @@ def _day(text: str) -> str:
 
 def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged], Stand | None]:
     """Judge a review; for evidence, name people, and say where the history stood."""
-    from reconciler.engine.context import home_of
     from reconciler.repository.git.checkout import ignored_edits
+    from reconciler.repository.git.program import home_of
     from reconciler.repository.git.signatures import signer
     from reconciler.repository.reviews import REVIEWS
     from reconciler.review.proof import stand

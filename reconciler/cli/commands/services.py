@@ -21,13 +21,11 @@ from reconciler.model.verdict import Unknown
 if TYPE_CHECKING:
     from reconciler.engine.context import Context
     from reconciler.engine.state import OpenState
-    from reconciler.model.manifest import FormField
+    from reconciler.model.form import FormField
     from reconciler.model.settings import Settings
     from reconciler.repository.files import Files
-    from reconciler.repository.git.checkout import Tree
+    from reconciler.repository.git.trees import Tree
     from reconciler.requests.pages import Option
-
-__all__ = ["oauth", "options"]
 
 POLL_SECONDS = 0.25
 """How often to read the outcome of the authorization."""

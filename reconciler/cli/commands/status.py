@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from reconciler.engine.run.accepted import InForce
     from reconciler.ledger.reader import LedgerReader
     from reconciler.model.report import Row
-    from reconciler.repository.git.checkout import Tree
-
-__all__ = ["rows_of", "status"]
+    from reconciler.repository.git.trees import Tree
 
 
 @click.command()

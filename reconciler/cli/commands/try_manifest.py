@@ -14,10 +14,10 @@ from reconciler.cli import complete
 from reconciler.cli.context import in_force, no_such_hire, run_in_context
 from reconciler.cli.options import FilePath, SharedOptions, key_and_value, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import emit, printable
+from reconciler.cli.output.text import emit
 from reconciler.model.errors import UsageError
 from reconciler.model.template import PLACEHOLDER
-from reconciler.model.text import cut, described, hint
+from reconciler.model.text import cut, described, hint, printable
 from reconciler.model.value import fields
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from reconciler.workshop.stage import Exchange
     from reconciler.workshop.testing import CaseResult
     from reconciler.workshop.trying import ListedPage, Subject, Tried
-
-__all__ = ["as_json", "lines_of", "try_"]
 
 
 @click.command("try")
@@ -63,7 +61,7 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
     if strange := next((each for each in more["hosts"] if "/" in each), None):
         raise UsageError(f"--host {strange}: give the host alone, as in 127.0.0.1:8080")
     if more["save"]:
-        cases_in(more["save"])
+        _cases_in(more["save"])
     redactor = set_up(options)
     values = dict(map(key_and_value, more["given"]))
 
@@ -94,7 +92,7 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
 
     subject, tried, saved, problems = run_in_context(options, redactor, work)
     if more["save"]:
-        save(more["save"], integration, saved, tried.integration.manifest, redactor)
+        _save(more["save"], integration, saved, tried.integration.manifest, redactor)
     for text in (*_lacking(subject, tried), *map(str, problems)):
         note(text)
     lines = (printable(redactor.redact(line)) for line in lines_of(integration, subject, tried, redactor))
@@ -117,7 +115,7 @@ NOT_COVERED = "# not covered: "
 """Begins a line at the end of a file of cases; each time that cases are saved there the lines are written anew."""
 
 
-def save(file: Path, integration: str, saved: list[CaseResult], manifest: Manifest, redactor: Redactor) -> None:
+def _save(file: Path, integration: str, saved: list[CaseResult], manifest: Manifest, redactor: Redactor) -> None:
     """Append cases to a file, each under a name that none there has, and say what none of them covers."""
     import yaml
 
@@ -128,7 +126,7 @@ def save(file: Path, integration: str, saved: list[CaseResult], manifest: Manife
             "nothing was saved, as nobody was checked: name a person (--hire ID, --email ADDRESS), and give what lacks"
         )
         return
-    before = cases_in(file)
+    before = _cases_in(file)
     names, said = {each.name for each in before}, []
     for case in (result.case for result in saved):
         name = next(it for it in chain([case.name], (f"{case.name} ({n})" for n in count(2))) if it not in names)
@@ -151,7 +149,7 @@ def save(file: Path, integration: str, saved: list[CaseResult], manifest: Manife
             note(f"the saved case {result.case.name!r} fails: {failure}")
 
 
-def cases_in(file: Path) -> list[Case]:
+def _cases_in(file: Path) -> list[Case]:
     """Return a file's cases, none where there is no file. Raises UsageError if it has an error."""
     from reconciler.repository.cases import parse_cases
 

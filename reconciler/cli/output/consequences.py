@@ -15,21 +15,6 @@ from reconciler.repository.documents.descriptions import DESCRIPTIONS
 from reconciler.review.causes import CauseKind, ChangeKind, Consequence
 from reconciler.review.consequences import AT_ONCE, HELD, Applied, Change, HeldOffline, Leaving, Stays
 
-__all__ = [
-    "Quote",
-    "cause",
-    "fields",
-    "held",
-    "left_to_do",
-    "parts",
-    "people",
-    "person",
-    "privilege",
-    "step",
-    "verb",
-    "what_follows",
-]
-
 Quote = Callable[[str], str]
 """Makes a text from a file safe for the output."""
 

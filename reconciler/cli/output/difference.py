@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 
 from reconciler.cli.output import consequences as said
 from reconciler.cli.output.consequences import Quote
-from reconciler.cli.output.text import code, count, fold, printable, problem_line
+from reconciler.cli.output.text import code, count, fold, problem_line
 from reconciler.model.errors import Problem
+from reconciler.model.text import printable
 from reconciler.review.causes import CauseKind, ChangeKind, Consequence
 from reconciler.review.consequences import Applied, Change, Stays
 from reconciler.review.difference import Difference
 from reconciler.review.problems import Host
-
-__all__ = ["LIMIT", "as_markdown", "as_table"]
 
 LIMIT = 65_536
 """The most characters of a comment on GitHub."""
@@ -45,7 +44,7 @@ LISTED = 12
 _SIGNS = {ChangeKind.ADDED: "+", ChangeKind.CHANGED: "~", ChangeKind.REMOVED: "-"}
 
 
-def headline(found: Difference, quote: Quote = printable) -> str:
+def _headline(found: Difference, quote: Quote = printable) -> str:
     """Sum up the difference in one line."""
     parts = []
     if not found.comparable:
@@ -76,7 +75,7 @@ def headline(found: Difference, quote: Quote = printable) -> str:
 
 def as_table(found: Difference) -> str:
     """Write a difference for a terminal."""
-    lines = [headline(found)]
+    lines = [_headline(found)]
     lines += [
         f"NEW HOST {_host(host)}  ({printable(', '.join(host.files))}){_refused(host)}" for host in found.hosts_added
     ]
@@ -103,7 +102,7 @@ def as_table(found: Difference) -> str:
 def as_markdown(found: Difference) -> str:
     """Write a difference as a comment; the same difference gives the same bytes."""
     for level in range(4):
-        text = "\n".join([f"**{headline(found, code)}**", *_body(found, level), "", MARK])
+        text = "\n".join([f"**{_headline(found, code)}**", *_body(found, level), "", MARK])
         if len(text) <= LIMIT:
             return text
     raise AssertionError("numbers alone are short")
@@ -128,7 +127,7 @@ def _body(found: Difference, level: int) -> Iterator[str]:
         changes = [change for change in found.grants if change.kind is kind]
         if changes and not short:
             title = f"{count(len(changes), 'grant')} {kind}"
-            said_above = title == headline(found, code) and not lines
+            said_above = title == _headline(found, code) and not lines
             yield from ["", *([] if said_above else [f"**{title}**", ""])]
             yield from _listed(changes, level, _each, _alike)
     if found.problems_fixed:

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.cli.output.text import code, count, in_words, printable, problem_line
+from reconciler.cli.output.text import code, count, in_words, problem_line
 from reconciler.model.clock import stamp
+from reconciler.model.text import printable
 from reconciler.repository.reviews import canonical
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
     from reconciler.review.proof import Stand
     from reconciler.review.signed_off import Judged
-
-__all__ = ["COLUMNS", "as_page", "as_rows", "as_table"]
 
 COLUMNS = (
     "period",

@@ -18,15 +18,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import SharedOptions
-from reconciler.cli.output.text import as_json, count, fit, in_colour, printable
+from reconciler.cli.output.text import as_json, count, fit, in_colour
 from reconciler.model.secret import Redactor
+from reconciler.model.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence
     from types import TracebackType
-
-
-__all__ = ["ProgressReporter", "begin", "begin_redacting", "note", "set_up", "shown", "unexpected"]
 
 QUIET_SECONDS = 5.0
 """How often to report; a pass that ends within this time reports nothing."""

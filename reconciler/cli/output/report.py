@@ -31,7 +31,6 @@ from reconciler.cli.output.text import (
     fit,
     in_colour,
     in_words,
-    printable,
     problem_line,
     table_head,
     wrapped,
@@ -39,10 +38,8 @@ from reconciler.cli.output.text import (
 from reconciler.model.clock import stamp
 from reconciler.model.report import Report, Row
 from reconciler.model.status import FAULTS, Action, Status
-from reconciler.model.text import described
+from reconciler.model.text import described, printable
 from reconciler.model.value import replace
-
-__all__ = ["beside", "exit_code", "page", "show_report", "summary"]
 
 MAX_FULL_ROWS = 12
 """The most rows to show in full, with their requests; of more, only those that need something are shown."""
@@ -51,7 +48,7 @@ MIN_REASON_WIDTH = 30
 """The fewest characters for a reason beside its row; if there are fewer, it is written below."""
 
 
-def headline(report: Report, refused: str | None = None) -> str:
+def _headline(report: Report, refused: str | None = None) -> str:
     """Sum up a report in one line. `refused` is the refused commit, quoted for the medium."""
     tally = report.tally
     counts = ", ".join(f"{number} {status}" for status, number in tally.by_status.items())
@@ -105,7 +102,7 @@ def _need(status: Status) -> str | None:
             return None
 
 
-def grouped(rows: Iterable[Row], by: str) -> list[tuple[str, list[Row]]]:
+def _grouped(rows: Iterable[Row], by: str) -> list[tuple[str, list[Row]]]:
     """Group rows by person or by integration, each group with its title."""
 
     def key(row: Row) -> tuple[str, str]:
@@ -115,28 +112,28 @@ def grouped(rows: Iterable[Row], by: str) -> list[tuple[str, list[Row]]]:
     return [(f"{name} <{email}>" if email else name, list(group)) for (name, email), group in groups]
 
 
-def name_in(row: Row, by: str) -> str:
+def _name_in(row: Row, by: str) -> str:
     if by == "person":
         return row.access
     return row.hire if row.access == row.integration else f"{row.hire}/{row.access}"
 
 
-def table_of(report: Report, shown: Iterable[Row], *, by: str, verbose: bool, folds: bool) -> Iterator[str]:
+def _table_of(report: Report, shown: Iterable[Row], *, by: str, verbose: bool, folds: bool) -> Iterator[str]:
     """Write the table. With `folds`, many rows are shown only as far as they need something; the rest is counted."""
     loud, quiet = _sorted_out(shown, folds=folds, verbose=verbose)
-    yield from wrapped(printable(headline(report)))
+    yield from wrapped(printable(_headline(report)))
     for line in summary(report) if report.at is None else ():
         yield from wrapped(line)
     in_full = len(loud) <= MAX_FULL_ROWS or verbose
     if in_full or by == "integration":
-        for title, rows in grouped(loud, by):
+        for title, rows in _grouped(loud, by):
             yield from ("", printable(title))
             values = [printable(in_words(row.values)) if by == "integration" else "" for row in rows]
-            names = columns([[f"  {printable(name_in(row, by))}", has] for row, has in zip(rows, values, strict=True)])
+            names = columns([[f"  {printable(_name_in(row, by))}", has] for row, has in zip(rows, values, strict=True)])
             yield from _rows(list(zip(names, rows, strict=True)), in_full, verbose)
     elif loud:
         yield ""
-        ordered = [row for _, rows in grouped(loud, by) for row in rows]
+        ordered = [row for _, rows in _grouped(loud, by) for row in rows]
         yield from _rows([(printable(f"{row.hire}/{row.access}"), row) for row in ordered], in_full, verbose)
     if quiet:
         parts = ", ".join(f"{quiet[status]} {status}" for status in Status if quiet[status])
@@ -293,7 +290,7 @@ def show_report(
                 note(str(problem), str(problem.severity))
         case _:
             folds = not only.statuses and report.at is None
-            page(table_of(report, shown, by=by, verbose=options.verbose, folds=folds), paged=paged)
+            page(_table_of(report, shown, by=by, verbose=options.verbose, folds=folds), paged=paged)
 
 
 def _cells(row: Row) -> dict[str, Any]:
@@ -314,14 +311,14 @@ def _show_markdown(report: Report, rows: Iterable[Row], by: str) -> None:
         spools: dict[str, Spool[list[str]]] = {}
         names = ("access" if by == "person" else "hire", *MARKDOWN_COLUMNS)
         of_hires = (of_hire for _, of_hire in groupby(rows, key=attrgetter("hire")))
-        for title, group in chain.from_iterable(grouped(of_hire, by) for of_hire in of_hires):
+        for title, group in chain.from_iterable(_grouped(of_hire, by) for of_hire in of_hires):
             table = "" if by == "person" else title  # the tables of people come one after another
             begins = by == "person" or table not in spools
             if table not in spools:
                 spools[table] = stack.enter_context(Spool())
             head = ["", f"### {code(title)}", "", *table_head(names)] if begins else []
             spools[table].add([*head, *(_line(row, by) for row in group)])
-        echo(f"**{headline(report, code(str(report.refused)))}**")
+        echo(f"**{_headline(report, code(str(report.refused)))}**")
         if report.at is None and (summed_up := list(summary(report, code))):
             echo("\n".join(("", *(f"- {line}" for line in summed_up))))
         for table in sorted(spools):
@@ -333,4 +330,4 @@ def _show_markdown(report: Report, rows: Iterable[Row], by: str) -> None:
 
 def _line(row: Row, by: str) -> str:
     said = [row.status, row.action, stamp(row.since) or ""]
-    return "| " + " | ".join([cell(name_in(row, by)), cell(in_words(row.values)), *said, cell(row.reason)]) + " |"
+    return "| " + " | ".join([cell(_name_in(row, by)), cell(in_words(row.values)), *said, cell(row.reason)]) + " |"

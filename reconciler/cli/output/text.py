@@ -26,35 +26,6 @@ from reconciler.cli.options import SharedOptions
 from reconciler.model.errors import Problem
 from reconciler.model.text import printable
 
-__all__ = [
-    "annotation",
-    "as_csv",
-    "as_json",
-    "batches",
-    "cell",
-    "clipped",
-    "code",
-    "columns",
-    "count",
-    "echo",
-    "emit",
-    "emit_csv",
-    "emit_json",
-    "emit_json_items",
-    "emit_json_list",
-    "fit",
-    "fold",
-    "in_colour",
-    "in_words",
-    "printable",
-    "problem_line",
-    "table",
-    "table_head",
-    "table_row",
-    "takes_utf8",
-    "wrapped",
-]
-
 T = TypeVar("T")
 
 BATCH_ITEMS = 500

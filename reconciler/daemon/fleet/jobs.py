@@ -33,8 +33,6 @@ from reconciler.ledger.sealing import Sealing
 from reconciler.model.grant import Key
 from reconciler.model.selection import PassRequest, Selection
 
-__all__ = ["FAULTS", "Arguments", "Jobs", "Requeue", "arguments", "is_signed", "signed", "slice_of"]
-
 FAULTS = (ProcrastinateException, psycopg.Error, psycopg_pool.PoolTimeout, OSError)
 """The errors of a server that cannot be reached."""
 

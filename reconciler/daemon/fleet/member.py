@@ -29,8 +29,6 @@ from reconciler.model.grant import Key
 from reconciler.model.revision_status import Stale
 from reconciler.model.value import replace
 
-__all__ = ["Fleet", "worker_count"]
-
 log = structlog.get_logger()
 
 TICK_SECONDS = 1.0
@@ -42,7 +40,7 @@ DUE_AGAIN = timedelta(seconds=5)
 """After how long a due grant that no slice has reached is queued again."""
 
 
-class SharedListings:
+class _SharedListings:
     """Listings that many slices share, under names by which all members can refer to them."""
 
     def __init__(self, runtime: Runtime, member: str) -> None:
@@ -99,7 +97,7 @@ class Fleet(SharedState):
         """Whether it fetches once more before it gives up the lead."""
         self._programs = Programs(runtime, self._member.name)
         self._clones = Clones(runtime, self._member.name, self._newest)
-        self._listings = SharedListings(runtime, self._member.name)
+        self._listings = _SharedListings(runtime, self._member.name)
         self._unsent: list[Slice] = []
         self._putting: list[Sequence[Slice]] = []
         """The slices that each task is about to queue."""

@@ -36,8 +36,6 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import WORKTREE
 
-__all__ = ["FleetPass", "Newest", "SharedState", "leased", "member_name"]
-
 RETRY_SECONDS = 0.2
 """How long to wait between two tries to lease a service that another member has."""
 

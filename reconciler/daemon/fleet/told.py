@@ -19,8 +19,6 @@ from reconciler.model.revision_status import Stale
 from reconciler.requests.hosts import named_hosts
 from reconciler.transports.address import PROGRAM
 
-__all__ = ["Clones", "Programs"]
-
 PROGRAMS = "programs"
 """The name of the ledger's note that has which programs each member's machine has."""
 

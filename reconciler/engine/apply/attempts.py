@@ -26,8 +26,6 @@ from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown
 if TYPE_CHECKING:
     from reconciler.engine.decide.planned import PlannedGrant
 
-__all__ = ["begun", "checked_locked", "failed", "lock_failed", "revoked", "sent", "succeeded", "taken_away", "written"]
-
 
 def begun(
     record: Record, run: OpenRun, number: int, *, snapshot: Mapping[str, Any], wants: Mapping[str, Any]

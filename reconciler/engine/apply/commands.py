@@ -37,25 +37,6 @@ from reconciler.repository.private_file import HIRES_CACHE, VALIDATE_CACHE, Priv
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = [
-    "REQUESTED",
-    "CommandEffects",
-    "Erasing",
-    "apply_commands",
-    "apply_in_pieces",
-    "by_grant",
-    "changes_of",
-    "end_locks",
-    "enqueue_release",
-    "erase",
-    "matching",
-    "may_retry",
-    "reason_to_remember",
-    "releases_of",
-    "request_events",
-    "scope_of",
-]
-
 log = structlog.get_logger()
 
 CHANGES = frozenset({"retry", "accept", "forget"})
@@ -200,7 +181,7 @@ def _apply(ledger: LedgerWriter, piece: _Piece, now: datetime, effects: CommandE
                 return
             records = []
         case "lock" | "unlock" if command.hire:
-            lock_or_unlock(ledger, command, records, now, effects)
+            _lock_or_unlock(ledger, command, records, now, effects)
             return
         case _:
             records = []
@@ -210,7 +191,7 @@ def _apply(ledger: LedgerWriter, piece: _Piece, now: datetime, effects: CommandE
     effects.touched |= {record.key for record in records}
 
 
-def lock_or_unlock(
+def _lock_or_unlock(
     ledger: LedgerWriter, command: Command, records: Iterable[Record], now: datetime, effects: CommandEffects
 ) -> None:
     """Write a lock, or end it; the pass that follows locks the accounts, or follows git again."""

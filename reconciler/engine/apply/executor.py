@@ -30,18 +30,17 @@ from reconciler.model.clock import Stopped, stamp
 from reconciler.model.errors import Blocked, MissingVariable, SecretsError, TransportError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Phase, Record
-from reconciler.model.manifest import PHONE, Condition, Manifest, Notification, Request, Revoke, is_address
+from reconciler.model.manifest import PHONE, Manifest, Notification, is_address
+from reconciler.model.request import Condition, Request, Revoke
 from reconciler.model.run import Kind, OpenRun, Outcome, Step
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.status import EventType, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Unknown, Verdict
-from reconciler.requests.client import Response
 from reconciler.requests.match import GONE, condition_holds, failure
 from reconciler.requests.render import expected, outline, render
 from reconciler.requests.template import render_text
-
-__all__ = ["Executor"]
+from reconciler.transports.messages import Response
 
 log = structlog.get_logger()
 

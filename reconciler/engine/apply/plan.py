@@ -25,8 +25,6 @@ from reconciler.model.status import EventType, Status
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Present, is_off
 
-__all__ = ["Plan", "PlannedRecord", "written"]
-
 PlannedRecord = tuple[PlannedGrant, Record, list[Event]]
 """A planned grant, its record once it is written down, and the history's lines for it."""
 

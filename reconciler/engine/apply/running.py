@@ -16,15 +16,13 @@ from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.vault import Memory
 from reconciler.model.decision_inputs import acted_on, is_over, still_wanted
 from reconciler.model.grant import Grant, Record
-from reconciler.model.manifest import Request
+from reconciler.model.request import Request
 from reconciler.model.run import Kind, Outcome, Step
 from reconciler.model.template import roots
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Missing
 from reconciler.repository.desired import Desired
-from reconciler.requests.client import Response
-
-__all__ = ["AttemptRequest", "Overtaken", "RunningAttempt", "refuse_overtaken"]
+from reconciler.transports.messages import Response
 
 
 class Overtaken(Exception):

@@ -34,8 +34,6 @@ from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.notify.delivery import Notifications
 from reconciler.requests.tasks import run_all
 
-__all__ = ["Recorded", "Scheduler", "acts"]
-
 Recorded = dict[Key, tuple[PlannedGrant, Record]]
 """What was planned, each with the record that was written down for it."""
 
@@ -45,7 +43,7 @@ def acts(item: PlannedGrant) -> bool:
     return item.prepared is not None and item.decision.action.acts
 
 
-class Claimed(Protocol):
+class _Claimed(Protocol):
     """The grants that the pass has claimed."""
 
     def release(self, key: Key) -> None:
@@ -61,7 +59,7 @@ class Scheduler:
 
     plan: Plan
     services: Services
-    claims: Claimed
+    claims: _Claimed
     recorded: Recorded
     executor: Executor
     state: OpenState

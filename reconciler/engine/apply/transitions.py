@@ -21,21 +21,6 @@ from reconciler.model.verdict import Account, Cause, Missing, NoCheck, Present, 
 if TYPE_CHECKING:
     from reconciler.engine.decide.planned import PlannedGrant
 
-__all__ = [
-    "NOT_AS_WANTED",
-    "SETTLED",
-    "Changed",
-    "accepted",
-    "checked",
-    "decided",
-    "first",
-    "left_untouched",
-    "remembered",
-    "stated",
-    "waiting",
-    "with_events",
-]
-
 Events = list[tuple[EventType, str]]
 
 Changed = tuple[Record, list[Event]]

@@ -22,29 +22,6 @@ from reconciler.model.template import roots
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Account, Invited, Missing, Present, Unknown, Verdict
 
-__all__ = [
-    "IT_RAN",
-    "OFF",
-    "UNABLE",
-    "Capabilities",
-    "Facts",
-    "as_shown",
-    "begins_anew",
-    "by_commit",
-    "changed_in_git",
-    "changed_values",
-    "found",
-    "invited",
-    "last_seen",
-    "left_half_done",
-    "not_seen",
-    "paused",
-    "reason_not_to_accept",
-    "shown",
-    "unchecked",
-    "webhook",
-]
-
 HEAL_PAUSE = timedelta(hours=24)
 """A loss or a change within this time of a healing is an admin's decision, and is not fought."""
 

@@ -33,8 +33,6 @@ from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import is_off
 
-__all__ = ["Changes", "Judgement", "judge_released", "makes", "suspend", "takes", "unanswered", "waiting"]
-
 HELD = "held"
 """The name of the note that has the tripped integrations."""
 

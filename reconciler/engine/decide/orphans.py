@@ -25,24 +25,6 @@ if TYPE_CHECKING:
     from reconciler.engine.decide.planned import PlannedGrant
     from reconciler.repository.desired import Desired
 
-__all__ = [
-    "NOT_IN_GIT",
-    "STILL_OPEN",
-    "STILL_THERE",
-    "all_needed",
-    "decide_lock",
-    "decide_orphan",
-    "dependents_first",
-    "gone",
-    "kind_of_lock",
-    "lock_by_hand",
-    "locked",
-    "needing",
-    "not_locked",
-    "taken_by_hand",
-    "why_over",
-]
-
 NOT_IN_GIT = "no longer in git"
 """How the reason of an orphan begins whose entry is not over; else it begins with how that is."""
 

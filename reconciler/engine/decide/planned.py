@@ -11,7 +11,8 @@ from reconciler.ledger.vault import Stored
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import Decision, Grant, Record
 from reconciler.model.lock import Lock
-from reconciler.model.manifest import Manifest, Request
+from reconciler.model.manifest import Manifest
+from reconciler.model.request import Request
 from reconciler.model.run import Kind
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.value import Frozen, Unshown, replace
@@ -20,18 +21,6 @@ from reconciler.requests.record import NOTHING as NOTHING_COMPARED
 from reconciler.requests.record import Compared
 from reconciler.requests.render import outline, shown_body
 from reconciler.transports.messages import RenderedRequest
-
-__all__ = [
-    "NOTHING_STORED",
-    "NO_OUTPUTS",
-    "Check",
-    "DependencyOutputs",
-    "PlannedGrant",
-    "Prepared",
-    "requests_of",
-    "stored_at",
-    "withdraws_of",
-]
 
 
 def requests_of(manifest: Manifest, kind: Kind) -> tuple[Request, ...]:

@@ -18,8 +18,6 @@ from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
 from reconciler.model.value import Frozen, replace
 
-__all__ = ["NOTE", "Keys", "Limits", "RevisionCount", "forget", "let_through"]
-
 NOTE = "revision_count"
 """The name of the note that has the count of the last revision that was taken over."""
 

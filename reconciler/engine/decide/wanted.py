@@ -30,8 +30,6 @@ from reconciler.model.status import Action, Status
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, is_invited
 
-__all__ = ["Failed", "decide", "decide_unasked", "runs_on"]
-
 
 class Failed(Frozen):
     """A failed attempt: whether another one is due, and `left`, the decision as long as none is."""

@@ -17,7 +17,7 @@ from reconciler.engine.observe.listings import Listings, read_connected
 from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.grant import Grant, Key, Record
 from reconciler.model.hire import NamedChoice
-from reconciler.model.manifest import Exists
+from reconciler.model.request import Exists
 from reconciler.model.run import Kind
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.secret import Redactor
@@ -35,15 +35,11 @@ from reconciler.model.verdict import (
     Verdict,
     is_off,
 )
-from reconciler.requests.client import Response
 from reconciler.requests.match import refusal, verdict
 from reconciler.requests.pages import Option, PageTurner, first_page, options
 from reconciler.requests.record import Compared, all_there
 from reconciler.requests.tasks import NO_YIELD, Yielder
-from reconciler.transports.messages import RenderedRequest
-
-__all__ = ["SHOWN", "BlindChecker", "Checker", "NotOffered"]
-
+from reconciler.transports.messages import RenderedRequest, Response
 
 MOST_PAGES = 100
 """The most pages of a check that is answered by a listing."""

@@ -21,7 +21,8 @@ from reconciler.ledger.vault import Stored
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import Differences, Grant, Record
 from reconciler.model.hire import NamedChoice
-from reconciler.model.manifest import Call, Listing, Manifest, Pending, Request, is_address
+from reconciler.model.manifest import Manifest, is_address
+from reconciler.model.request import Call, Listing, Pending, Request
 from reconciler.model.run import Kind
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope, steps
 from reconciler.model.template import names, roots
@@ -39,8 +40,6 @@ from reconciler.transports.messages import RenderedRequest
 if TYPE_CHECKING:
     from reconciler.oauth.connection import OAuthConnection
     from reconciler.requests.client import Client
-
-__all__ = ["AUTHORITY", "Integration", "UsedNames"]
 
 AUTHORITY = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)")
 

@@ -21,7 +21,7 @@ from reconciler.engine.observe.integrations import Integration
 from reconciler.model.base import as_text
 from reconciler.model.dn import as_attributes, is_of_directory
 from reconciler.model.errors import Blocked, MissingVariable, TransportError
-from reconciler.model.manifest import Listing, Pending, Ready
+from reconciler.model.request import Listing, Pending, Ready
 from reconciler.model.scope import Layer, Scope, follow, steps, walk
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Invited, Unknown
@@ -32,16 +32,6 @@ from reconciler.requests.protocols import asks_directory
 from reconciler.requests.record import Comparison, all_there, as_wanted
 from reconciler.requests.render import expected, render
 from reconciler.requests.template import render_data, written
-
-__all__ = [
-    "ENOUGH",
-    "ListedAccount",
-    "Listings",
-    "Place",
-    "found_by",
-    "listed_grants",
-    "read_connected",
-]
 
 _Invitations = dict[str, Invited] | str
 """Every open invitation by the address invited; or why they cannot be read."""

@@ -33,8 +33,6 @@ from reconciler.requests.accounts import account, layers_as_compared, told_by_ad
 from reconciler.requests.render import canonical, question
 from reconciler.requests.tasks import Yielder
 
-__all__ = ["Rivals", "SameAccounts", "Stored", "WantedFingerprints", "wanted_accounts", "wanted_prints"]
-
 OF_SERVICE = frozenset({"oauth", "redirect_url"})
 """What is known only at run time and the same for all grants of a service; the rest is known for one hire only."""
 
@@ -47,7 +45,7 @@ MOST_FURTHER = 1000
 LAST = datetime.max.replace(tzinfo=UTC)
 
 
-class Rendered(Protocol):
+class _Rendered(Protocol):
     """What grants' prints are made with, and what they depend on, besides the hires."""
 
     @property
@@ -55,7 +53,7 @@ class Rendered(Protocol):
         """Return what prints depend on; to be compared."""
 
 
-By = TypeVar("By", bound=Rendered)
+By = TypeVar("By", bound=_Rendered)
 
 Prints = Callable[[By, Grant], Iterable[str] | None]
 """The prints of a grant; None where they can be told in a pass only, for a choice has to be looked up."""
@@ -75,11 +73,11 @@ class WantedFingerprints(Generic[By]):
         self.yielder = yielder
         self._prints = prints
         self._of: tuple[Desired, Mapping[str, object]] | None = None
-        self._reading: asyncio.Task[FingerprintIndex] | None = None
+        self._reading: asyncio.Task[_FingerprintIndex] | None = None
         self._further = 0
         """How many hires were read again since all were read."""
 
-    async def of(self, desired: Desired, integrations: Mapping[str, By]) -> FingerprintIndex:
+    async def of(self, desired: Desired, integrations: Mapping[str, By]) -> _FingerprintIndex:
         """The prints of what a revision wants, rendered by these integrations, among others of former revisions."""
         of = desired, {name: each.rendered_with for name, each in integrations.items()}
         before = self._reading
@@ -104,11 +102,11 @@ class WantedFingerprints(Generic[By]):
         self,
         desired: Desired,
         integrations: Mapping[str, By],
-        before: asyncio.Task[FingerprintIndex] | None,
+        before: asyncio.Task[_FingerprintIndex] | None,
         changed: set[str] | None,
-    ) -> FingerprintIndex:
+    ) -> _FingerprintIndex:
         if before is None or changed is None:
-            found, hires = FingerprintIndex(), [*desired.hires]
+            found, hires = _FingerprintIndex(), [*desired.hires]
         else:
             found, hires = await asyncio.shield(before), [*changed]
         for hire in hires:
@@ -183,7 +181,7 @@ class SameAccounts:
 
     async def _build_index(self, unreadable: Callable[[], Awaitable[Iterable[Record]]]) -> _PassIndex:
         wanted = await self._wanted.of(self._desired, self._integrations)
-        index = _PassIndex(wanted, FingerprintIndex())
+        index = _PassIndex(wanted, _FingerprintIndex())
         async for integration, grant in self._there((), await unreadable()):
             if integration is not None:
                 index.unreadable.update(dict.fromkeys(_prints(integration, grant, None), grant.key))
@@ -254,7 +252,7 @@ class Rivals:
         by_name = {each.service for each in integrations.values() if not told_by_address(each.manifest)}
         self._integrations = {name: each for name, each in integrations.items() if each.service in by_name}
         self._wanted = wanted
-        self._reading: asyncio.Task[tuple[FingerprintIndex, dict[str, tuple[Record, str]]]] | None = None
+        self._reading: asyncio.Task[tuple[_FingerprintIndex, dict[str, tuple[Record, str]]]] | None = None
 
     async def of(
         self,
@@ -306,7 +304,7 @@ class Rivals:
 
     async def _read_both(
         self, kept: Callable[[], Awaitable[Iterable[tuple[Record, str]]]]
-    ) -> tuple[FingerprintIndex, dict[str, tuple[Record, str]]]:
+    ) -> tuple[_FingerprintIndex, dict[str, tuple[Record, str]]]:
         index = await self._wanted.of(self._desired, self._integrations)
         accounts: dict[str, tuple[Record, str]] = {}
         for record, why in await kept():
@@ -321,8 +319,8 @@ class Rivals:
 class _PassIndex(Frozen):
     """The prints of one pass: of what is wanted, and of that what names a choice; and the records of broken files."""
 
-    wanted: FingerprintIndex
-    chosen: FingerprintIndex
+    wanted: _FingerprintIndex
+    chosen: _FingerprintIndex
     unreadable: dict[str, Key] = {}
 
     def with_print(self, print_: str) -> list[str]:
@@ -397,7 +395,7 @@ MOST_HIRES = 1 << 24
 SORTED_AT_A_TIME = 1 << 16
 
 
-class FingerprintIndex:
+class _FingerprintIndex:
     """An index of which hires may have a print: eight bytes for each, as there may be millions.
 
     They are the first bits of its digest and its hire's number. A lookup compares the prints themselves.

@@ -27,11 +27,9 @@ from reconciler.oauth.connection import OAuthConnection
 from reconciler.oauth.token_request import TokenClient
 from reconciler.repository.desired import Desired, Service
 from reconciler.repository.documents.yaml import Loaded
-from reconciler.repository.git.checkout import Tree
+from reconciler.repository.git.trees import Tree
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
 from reconciler.requests.render import SIGNED_WITH
-
-__all__ = ["Services", "as_branch_may", "divided", "initial_layer", "integrations_of"]
 
 _HOST = re.compile(r"(?:https?://)?[A-Za-z0-9.-]+(?::\d+)?/?")
 

@@ -27,7 +27,7 @@ from typing import Any
 import pygit2
 from msgspec.structs import asdict
 
-from reconciler.engine.context import Context, home_of
+from reconciler.engine.context import Context
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sqlite.lock import FILES
@@ -37,13 +37,11 @@ from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.revision_status import REF, VOUCH, Untrusted
 from reconciler.model.settings import Git, Settings
 from reconciler.model.value import Frozen
-from reconciler.repository.git.checkout import HEADS, WORKTREE, Tree
-from reconciler.repository.git.program import GitFailed, git
+from reconciler.repository.git.checkout import HEADS
+from reconciler.repository.git.program import GitFailed, git, home_of
 from reconciler.repository.git.signatures import first_untrusted
-from reconciler.repository.git.trees import CommitTree, lacks_folder
+from reconciler.repository.git.trees import WORKTREE, CommitTree, Tree, lacks_folder
 from reconciler.repository.private_file import HIRES_CACHE
-
-__all__ = ["ASSUMED", "InForce", "Remembered", "brought_up_to_date", "from_ledger", "in_force", "keep", "refused"]
 
 ASSUMED = (
     "no branch is named: {branch} counts, which was checked out when the state was made; write "
@@ -109,7 +107,7 @@ def in_force(
     Raises RepositoryError where nothing can be read that was accepted, and SettingsError.
     """
     checkout = context.checkout
-    known = from_checkout(context)
+    known = _from_checkout(context)
     if not checkout.is_git or (uncommitted and known.revision is None and checkout.is_unborn):
         files = checkout.worktree()
         return _accept_first(context, files, context.settings(files))
@@ -370,7 +368,7 @@ def _noted(context: Context, head: Tree, settings: Settings) -> Remembered:
         return from_ledger(reading)
 
 
-def from_checkout(context: Context) -> Remembered:
+def _from_checkout(context: Context) -> Remembered:
     """Read the checkout's refs. A torn one counts as absent.
 
     Raises RepositoryError if one is unknown now: to continue without it would be to trust HEAD.

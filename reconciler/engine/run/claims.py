@@ -21,8 +21,6 @@ from reconciler.model.grant import Key
 if TYPE_CHECKING:
     from reconciler.engine.decide.planned import PlannedGrant
 
-__all__ = ["ClaimSet", "Claims"]
-
 
 class Claims:
     """The grants that are claimed in this process. Its fields are for `ClaimSet`."""

@@ -30,8 +30,6 @@ from reconciler.repository.desired import Desired, touched
 from reconciler.repository.git.trees import WORKTREE, Tree
 from reconciler.requests.tasks import MAX_HIRES
 
-__all__ = ["count_revision"]
-
 
 async def count_revision(
     context: Context, state: ReadState, settings: Settings, tree: Tree, selections: Sequence[Selection] | None = None

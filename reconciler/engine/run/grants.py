@@ -37,9 +37,6 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.policy import PolicyRules
 from reconciler.requests.tasks import NAMES_AT_A_TIME, Yielder
 
-__all__ = ["GrantPlanner", "PlanningInputs", "broken_counts", "over_of", "wanted_by"]
-
-
 RowsOf = Callable[[frozenset[str]], Awaitable[Iterable[Record]]]
 """Reads the rows of some hires."""
 

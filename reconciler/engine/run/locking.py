@@ -21,8 +21,6 @@ from reconciler.model.run import Kind
 from reconciler.model.value import replace
 from reconciler.model.verdict import Missing, NoCheck, Unknown, Verdict
 
-__all__ = ["LockPlanner"]
-
 
 class LockPlanner:
     """Plans the grants of people who are locked."""

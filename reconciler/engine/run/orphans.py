@@ -24,8 +24,6 @@ from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.repository.joined_problems import first_error
 from reconciler.repository.parsing import REQUESTS
 
-__all__ = ["OrphanPlanner"]
-
 
 class OrphanPlanner:
     """Plans orphans; of a hire, `beside` what is planned of the others."""

@@ -32,8 +32,6 @@ from reconciler.repository.policy import KeptGrants, gives_nothing
 from reconciler.requests.render import canonical, question
 from reconciler.requests.tasks import run_all
 
-__all__ = ["OnPlanned", "Planner", "no_progress"]
-
 OnPlanned = Callable[[int, int], None]
 """Called after each hire, with how many are planned, and of how many."""
 

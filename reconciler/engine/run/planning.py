@@ -40,11 +40,9 @@ from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.checkout import Tree
+from reconciler.repository.git.trees import Tree
 from reconciler.repository.policy import PolicyRules
 from reconciler.requests.tasks import FEW
-
-__all__ = ["ASSIGNED", "Planning"]
 
 ASSIGNED = "assigned"
 """The name of the note that has the sequences which were assigned by a revision that was acted on."""

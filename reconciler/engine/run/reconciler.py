@@ -45,13 +45,11 @@ from reconciler.notify.alerts import alerts_due
 from reconciler.notify.delivery import Notifier
 from reconciler.notify.rules import Message
 from reconciler.repository.attribution.given import OFTEN, Givers, changed_since
-from reconciler.repository.git.checkout import WORKTREE, Tree
+from reconciler.repository.git.trees import WORKTREE, Tree
 from reconciler.requests.tasks import CHANGED_ROW, LINES_AT_A_TIME, ROWS_AT_A_TIME, Yielder
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
-
-__all__ = ["Reconciler"]
 
 log = structlog.get_logger()
 

@@ -29,11 +29,10 @@ from reconciler.model.text import same_text
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Invited, Missing, Present, Unknown, is_off
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.checkout import WORKTREE, Checkout
+from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.git.trees import WORKTREE
 from reconciler.repository.hire_index import stem_of
 from reconciler.requests.accounts import as_compared
-
-__all__ = ["FormerFiles", "Renamer", "owner_of", "readdressed", "stored_under"]
 
 ROUNDS = 3
 """A row that is set apart makes room for another hire's that follows, as if an earlier pass had set it apart."""

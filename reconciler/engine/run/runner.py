@@ -36,8 +36,6 @@ from reconciler.notify.alerts import send_alerts
 from reconciler.notify.delivery import Notifier
 from reconciler.repository.git.trees import Tree
 
-__all__ = ["Leases", "LockedState", "PassRunner", "Revision"]
-
 T = TypeVar("T")
 
 Telling = Callable[[], Coroutine[Any, Any, None]]

@@ -6,8 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 from reconciler.model.errors import LedgerError
 
-__all__ = ["refuse_clock"]
-
 CLOCK = timedelta(seconds=30)
 """How far this machine's clock may be from the server's."""
 

@@ -19,8 +19,6 @@ from reconciler.ledger.reading import MICROSECOND, SERVER_TIME
 from reconciler.model.errors import LedgerError
 from reconciler.requests.shares import Ask, Granted, fair
 
-__all__ = ["SharedLimits"]
-
 _EXCLUSIVE = "SELECT pg_advisory_xact_lock(hashtextextended('limits', 0))"
 
 _GONE = """

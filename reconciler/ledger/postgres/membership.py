@@ -29,8 +29,6 @@ from reconciler.ledger.reading import SERVER_TIME
 from reconciler.ledger.schema import NOW, in_
 from reconciler.model.errors import LeaseLostError, LedgerError, StateLockedError
 
-__all__ = ["LEADER", "STALL_SECONDS", "TERM", "Membership", "everything"]
-
 LEADER = f"{OURS}leader"
 """The shard of the member that decides what is due."""
 

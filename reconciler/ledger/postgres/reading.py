@@ -23,8 +23,6 @@ from reconciler.ledger.reading import HEAD, SERVER_TIME, EmptyBackend, Reading, 
 from reconciler.model.errors import LedgerError, OutdatedError
 from reconciler.model.value import Frozen, Unshown
 
-__all__ = ["CONNECT", "IDLE", "SCHEMA", "Connection", "PostgresBackend", "Server", "outdated"]
-
 SCHEMA = "reconciler"
 """The schema of the tables, in the database that the URL names."""
 

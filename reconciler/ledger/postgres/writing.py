@@ -24,8 +24,6 @@ from reconciler.ledger.reading import HEAD, Reading, microseconds, version_of, w
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
-__all__ = ["WritablePostgresBackend", "end_silent"]
-
 CONNECTIONS = 5
 
 UNREACHABLE = timedelta(seconds=2)

@@ -23,8 +23,6 @@ from reconciler.model.clock import stamp
 from reconciler.model.errors import LedgerError, StateLockedError, TransportError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
-__all__ = ["FILES", "StateLock", "make_folder", "refuse_unsafe", "renewal_lock"]
-
 FILES = ("", "-wal", "-shm", "-journal", ".lock")
 """What a state consists of: the endings of its files' names."""
 

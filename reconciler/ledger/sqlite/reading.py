@@ -15,8 +15,6 @@ from reconciler.ledger.reading import HEAD, EmptyBackend, Reading, version_of
 from reconciler.ledger.sqlite.lock import StateLock, refuse_unsafe
 from reconciler.model.errors import LedgerError
 
-__all__ = ["SqliteBackend", "back_up", "copied", "faults", "in_transaction"]
-
 _IMMUTABLE = "?mode=ro&immutable=1"
 """The end of a URI by which SQLite takes the file as unchanging: it neither locks it nor makes side files."""
 

@@ -23,8 +23,6 @@ from reconciler.ledger.sqlite.reading import copied, faults, in_transaction
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
-__all__ = ["WritableSqliteBackend"]
-
 COPY = ".schema-"
 """What comes between the name of a state and the schema of a copy that was kept before it was migrated."""
 

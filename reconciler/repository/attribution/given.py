@@ -16,12 +16,12 @@ from reconciler.model.attribution import Attribution, Unattributed
 from reconciler.model.grant import Grant, Key
 from reconciler.repository.attribution.provenance import WALKED, Provenance, TooLarge, Traced
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.checkout import UNREADABLE, WORKTREE, Checkout
+from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.git.extent import UNREADABLE
 from reconciler.repository.git.parts import Part
 from reconciler.repository.git.program import home_of
 from reconciler.repository.git.signatures import signer
-
-__all__ = ["OFTEN", "Gaps", "Givers", "KnownGivers", "changed_since", "who_gave"]
+from reconciler.repository.git.trees import WORKTREE
 
 MANY_GRANTS = 8_000
 """How many grants to trace at a time: each takes half a kibibyte meanwhile, and each batch walks the commits again."""

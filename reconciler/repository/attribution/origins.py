@@ -18,8 +18,6 @@ from reconciler.repository.git.trees import object_at
 if TYPE_CHECKING:  # `status` of those who have everything reads no commit
     from reconciler.repository.attribution.provenance import Provenance
 
-__all__ = ["LastChanges", "Origins", "origins_of"]
-
 MOST = 1000
 """The most commits that are looked at for a change; as many are not taken over at once."""
 

@@ -26,8 +26,6 @@ from reconciler.repository.git.parts import Part, Version, parse_version
 from reconciler.repository.git.trees import object_at
 from reconciler.repository.people import approvers, is_named
 
-__all__ = ["WALKED", "Provenance", "TooLarge", "Traced"]
-
 FOLDERS = ("hires", "config/sequences", "config/requests")
 LARGE = 100
 """Entries of a folder from which on libgit2 compares it."""

@@ -23,8 +23,6 @@ from reconciler.repository.documents.problems import Path, path_of, placed
 from reconciler.repository.documents.yaml import Document
 from reconciler.repository.people import suspicious
 
-__all__ = ["hire_problems", "import_problems", "manifest_ids", "manifest_problems", "unfilled"]
-
 _ID = re.compile(r"[A-Za-z0-9_]+")
 _DJANGO = re.compile(r"(?!_)\w+")
 """What ChiefOnboarding's template engine takes for a variable."""

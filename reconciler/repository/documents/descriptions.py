@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["DESCRIPTIONS"]
-
 _PAGING = {
     "next_page_from": "Dotted path in a page to the whole URL of the next one, header:Link, or a map.",
     "next_page_token_from": "Dotted path in a page to the token of the next one.",

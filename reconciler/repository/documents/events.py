@@ -28,19 +28,6 @@ from yaml.cyaml import CParser  # type: ignore[attr-defined]  # the stubs forget
 
 from reconciler.model.errors import Problem, ReconcilerError
 
-__all__ = [
-    "MAX_BYTES",
-    "TAKES",
-    "TOO_DEEP",
-    "BrokenFile",
-    "Builder",
-    "Mark",
-    "broken",
-    "in_json",
-    "in_yaml",
-    "too_large",
-]
-
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 50
 TOO_DEEP = f"nested more than {MAX_DEPTH} deep: nothing here needs that, flatten it"

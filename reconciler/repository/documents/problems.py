@@ -21,9 +21,8 @@ from pydantic_core import ErrorDetails
 from reconciler.model.base import Misplaced
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.text import hint
-from reconciler.repository.documents.yaml import BrokenFile, Document
-
-__all__ = ["MOST", "dotted", "explain", "few", "model_of", "path_of", "placed", "unknown", "validated"]
+from reconciler.repository.documents.events import BrokenFile
+from reconciler.repository.documents.yaml import Document
 
 MOST = 100
 """The most problems of one file and severity that are shown."""

@@ -29,8 +29,6 @@ from reconciler.model.settings import Settings
 from reconciler.repository.documents.descriptions import DESCRIPTIONS
 from reconciler.repository.naming import Kind
 
-__all__ = ["KINDS", "json_schema"]
-
 KINDS: dict[Kind, tuple[type[BaseModel], str]] = {
     "manifest": (Manifest, "Access reconciler: manifests/<integration>.yaml"),
     "hire": (Hire, "Access reconciler: hires/<hire>.yaml"),

@@ -33,8 +33,6 @@ from reconciler.repository.documents.events import (
 if TYPE_CHECKING:
     from reconciler.model.base import Model  # which completion does without
 
-__all__ = ["BrokenFile", "Document", "Loaded", "read"]
-
 M = TypeVar("M", bound="Model")
 
 

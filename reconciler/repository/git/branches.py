@@ -17,23 +17,10 @@ import pygit2
 
 from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint
-from reconciler.repository.git.checkout import UNREADABLE, Checkout
-from reconciler.repository.git.extent import Endless, Extents
+from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.git.extent import UNREADABLE, Endless, Extents
 from reconciler.repository.git.program import CREDENTIALS, TIMEOUT_SECONDS, GitFailed, git, helper_of_a_commit
 from reconciler.repository.git.trees import blob_of
-
-__all__ = [
-    "NOTE",
-    "TOKEN",
-    "address_of",
-    "commit_to_branch",
-    "fetch",
-    "has_another",
-    "has_remote",
-    "newest",
-    "publish",
-    "refuse_branch",
-]
 
 NAME, ADDRESS = "access-reconciler", "access-reconciler@localhost"
 

@@ -24,23 +24,8 @@ from reconciler.model.text import some
 from reconciler.model.value import Frozen
 from reconciler.repository.git.extent import UNREADABLE, Extents
 from reconciler.repository.git.program import GitFailed, git
-from reconciler.repository.git.trees import WORKTREE, CommitTree, File, FolderTree, Stamped, Tree
+from reconciler.repository.git.trees import CommitTree, FolderTree, Stamped, Tree
 from reconciler.repository.naming import FOLDERS
-
-__all__ = [
-    "HEADS",
-    "UNREADABLE",
-    "WORKTREE",
-    "Checkout",
-    "Commit",
-    "File",
-    "Tree",
-    "edits_ignored",
-    "head_ignored",
-    "ignored",
-    "ignored_edits",
-    "person",
-]
 
 HEADS = "refs/heads/"
 

@@ -14,8 +14,6 @@ from pygit2.enums import ObjectType, SortMode
 
 from reconciler.model.errors import RepositoryError
 
-__all__ = ["DEEPEST", "MAX_FOLDER", "MOST", "UNREADABLE", "Endless", "Extents"]
-
 MOST = 250_000
 """The most files and folders of a commit."""
 

@@ -13,9 +13,8 @@ from typing import Any, Protocol
 
 from reconciler.model.hire import EXTRA
 from reconciler.model.value import Frozen
-from reconciler.repository.documents.yaml import BrokenFile, read
-
-__all__ = ["FileVersion", "Part", "Version", "parse_version"]
+from reconciler.repository.documents.events import BrokenFile
+from reconciler.repository.documents.yaml import read
 
 
 class Part(StrEnum):

@@ -22,20 +22,6 @@ from time import monotonic
 
 from reconciler.model.settings import Settings
 
-__all__ = [
-    "CREDENTIALS",
-    "TIMEOUT_SECONDS",
-    "GitFailed",
-    "GitUnavailable",
-    "committable",
-    "git",
-    "helper_of_a_commit",
-    "home_of",
-    "leads_through",
-    "objection_to_home",
-    "settings",
-]
-
 TIMEOUT_SECONDS = 60.0
 """Seconds that one git command may take."""
 

@@ -27,8 +27,6 @@ from reconciler.repository.git.program import (
     settings,
 )
 
-__all__ = ["first_untrusted", "signer"]
-
 _TRUSTED = ("-c", "gpg.minTrustLevel=fully")
 """What git asks of a signature beyond being right; an SSH key among the allowed signers counts as fully trusted."""
 

@@ -23,19 +23,6 @@ from reconciler.model.errors import RepositoryError
 from reconciler.repository.documents.events import MAX_BYTES, broken, too_large
 from reconciler.repository.git.extent import DEEPEST, MOST, Endless
 
-__all__ = [
-    "WORKTREE",
-    "CommitTree",
-    "File",
-    "FolderTree",
-    "OverlayTree",
-    "Stamped",
-    "Tree",
-    "blob_of",
-    "lacks_folder",
-    "object_at",
-]
-
 WORKTREE = "worktree"
 """The revision of a folder that is read as it stands."""
 

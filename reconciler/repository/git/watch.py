@@ -20,8 +20,6 @@ from reconciler.model.errors import RepositoryError
 from reconciler.repository.git.checkout import HEADS, Checkout
 from reconciler.repository.naming import FOLDERS
 
-__all__ = ["commits"]
-
 STEP_MILLISECONDS = 2
 """Milliseconds between two polls of the system's notifications. The library's default of 50 would be most of the delay;
 polling takes 1.6 % of a processor at 2, and 2.7 % at 1."""

@@ -20,8 +20,6 @@ from reconciler.transports.http.pipe import CLOSED, Pipe
 from reconciler.transports.messages import Response
 from reconciler.transports.transport import Watch
 
-__all__ = ["Direct", "NotAllowed", "StaleConnection", "Unreadable"]
-
 HEAD_BYTES = 100 * 1024
 """Bytes that come before an answer's content, interim answers and all."""
 

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 
 from reconciler.transports.transport import spoiled
 
-__all__ = ["CLOSED", "Pipe"]
-
 AHEAD_BYTES = 256 * 1024
 """Bytes that may have come and wait to be read, before no more are taken from the system."""
 

@@ -21,8 +21,6 @@ from reconciler.transports.http.pipe import Pipe
 from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.transports.transport import BROKE, Idle, Watch, tls_context
 
-__all__ = ["Http"]
-
 CONNECTING = 0.8
 """The share of a request's time after which a connection has to stand."""
 

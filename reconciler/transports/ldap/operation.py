@@ -13,8 +13,6 @@ from reconciler.model.value import Frozen
 from reconciler.transports.address import Address
 from reconciler.transports.messages import Items, RenderedRequest, Response, as_text
 
-__all__ = ["Entries", "Search", "attributes", "ended"]
-
 NO_SUCH_OBJECT = 32
 
 STATUSES = {0: 200, NO_SUCH_OBJECT: 404, 68: 409, 20: 409, 49: 401, 48: 401, 50: 403, 51: 503, 52: 503, 3: 429, 11: 429}

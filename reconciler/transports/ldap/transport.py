@@ -23,8 +23,6 @@ os.environ["LDAPNOINIT"] = "1"  # libldap reads it once: else an ldaprc in the w
 import ldap
 from ldap.controls import SimplePagedResultsControl
 
-__all__ = ["Ldap"]
-
 PAGE = 500
 """Entries that are asked for at a time (RFC 2696)."""
 

@@ -26,8 +26,6 @@ from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.transports.sql.statement import Question, Rows, failed
 from reconciler.transports.transport import BROKE, Watch, in_thread, tls_context
 
-__all__ = ["MySql"]
-
 T = TypeVar("T")
 
 LOST = frozenset({CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST, CR.CR_CONN_HOST_ERROR, 0, ER.SERVER_SHUTDOWN, 1927})

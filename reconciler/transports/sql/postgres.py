@@ -27,8 +27,6 @@ from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.transports.sql.statement import Question, Rows, failed
 from reconciler.transports.transport import BROKE, Idle, Watch, authorities, spoiled
 
-__all__ = ["Postgres"]
-
 Connection = psycopg.AsyncConnection[Any]
 
 NOWHERE = f"{os.devnull}/none"

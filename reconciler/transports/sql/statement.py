@@ -14,8 +14,6 @@ from reconciler.model.value import Frozen
 from reconciler.transports.address import Address
 from reconciler.transports.messages import Items, RenderedRequest, Response, as_text, login_of
 
-__all__ = ["Question", "Rows", "failed"]
-
 DIGITS = 300
 """Of a whole number that is longer, JSON's readers make an error, or infinity."""
 

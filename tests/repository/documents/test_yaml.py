@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.repository.documents.yaml import BrokenFile, read
+from reconciler.repository.documents.events import BrokenFile
+from reconciler.repository.documents.yaml import read
 
 
 def value(text: str) -> object:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.errors import RepositoryError
-from reconciler.repository.documents.yaml import BrokenFile
-from reconciler.repository.git.checkout import Checkout, File, ignored_edits
-from reconciler.repository.git.trees import blob_of
+from reconciler.repository.documents.events import BrokenFile
+from reconciler.repository.git.checkout import Checkout, ignored_edits
+from reconciler.repository.git.trees import File, blob_of
 from tests.repo import Repo
 from tests.repository.objects import Objects
 
