@@ -309,7 +309,8 @@ class Grants(LedgerPart):
             return {}
         latest: dict[int | None, dict[int, Step]] = {}
         for row in self._rows("SELECT * FROM requests WHERE run IN :runs ORDER BY id", runs=runs):
-            step = Step(row["place"], row["text"], bool(row["mutates"]), Outcome(row["outcome"]))
+            outcome, status = Outcome(row["outcome"]), row["status_code"]
+            step = Step(row["place"], row["text"], bool(row["mutates"]), outcome, status)
             latest.setdefault(row["run"], {})[row["place"]] = step
         return {run: tuple(steps[place] for place in sorted(steps)) for run, steps in latest.items()}
 

@@ -6,7 +6,7 @@ entry has to leave git, and come again (docs/design/rules.md, "Removal").
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -89,23 +89,33 @@ class Progress(Frozen):
         return f"{self.done} of {self.total} requests done"
 
 
-MADE = frozenset({Outcome.SENT, Outcome.LOST, Outcome.UNMET})
-TAKEN = frozenset({Outcome.SENT, Outcome.LOST})
-NEITHER: frozenset[Outcome] = frozenset()
+def made(step: Step) -> bool:
+    """Count what may have made an account that is there."""
+    return step.may_have_effect
 
 
-def progress(steps: Iterable[Step], texts: tuple[str, ...], first: frozenset[Outcome] = MADE) -> Progress:
+def taken(step: Step) -> bool:
+    """Count what may have taken away an account that is gone: a service may do so, and fail all the same."""
+    return step.may_have_effect or (step.mutates and step.status is not None and step.status >= 500)
+
+
+def neither(_step: Step) -> bool:
+    """Count nothing but what is done."""
+    return False
+
+
+def progress(steps: Iterable[Step], texts: tuple[str, ...], first: Callable[[Step], bool] = made) -> Progress:
     """Determine where an interrupted run continues (docs/design/rules.md, "The ledger and the retry").
 
-    The first request that could change anything counts as done with one of the outcomes `first` too: once the account
-    is there, that request made it, although its answer never came or said that it is not ready yet. `texts` are the
+    The first request that could change anything counts as done where it is as `first` says, too: once the account is
+    there, that request made it, although its answer never came or said that it is not ready yet. `texts` are the
     digests of the manifest's requests as they are now.
     """
     ordered = sorted(steps, key=lambda step: step.index)
     first_change = next((step.index for step in ordered if step.mutates), None)
     done = 0
     for step in ordered:
-        counts = step.outcome is Outcome.DONE or (step.index == first_change and step.outcome in first)
+        counts = step.outcome is Outcome.DONE or (step.index == first_change and first(step))
         if step.index != done or not counts:
             break
         done += 1

@@ -78,12 +78,13 @@ class Outcome(StrEnum):
 
 
 class Step(Frozen):
-    """One request of an unsettled run: its place, a digest of its text in the manifest, its outcome."""
+    """One request of an unsettled run: place, digest of its text in the manifest, outcome, status of the answer."""
 
     index: int
     text: str
     mutates: bool
     outcome: Outcome
+    status: int | None = None
 
     @property
     def may_have_effect(self) -> bool:

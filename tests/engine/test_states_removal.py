@@ -649,6 +649,45 @@ def test_a_lost_answer_counts_as_done_where_the_account_is_gone(two_steps, accou
     ]
 
 
+@pytest.mark.parametrize("first", ["fails", "is not as expected"])
+@pytest.mark.parametrize("lock", [False, True], ids=["revoked", "locked"])
+def test_what_is_gone_after_a_first_request_that_failed_was_taken_by_it(two_steps, accounts, repo, first, lock):
+    """The row said revoked, or locked, and the rest was never sent."""
+
+    def taken(_received, email):
+        del accounts.people[email]
+        return 500 if first == "fails" else (200, {"state": "queued"})
+
+    accounts.route("DELETE", "/members/{email}", taken)
+    manifest = accounts.manifest(team=True)
+    manifest["revoke"] = [
+        {"url": f"{accounts.url}/members/{{{{email}}}}", "method": "DELETE", "expected": "removed"},
+        {"url": f"{accounts.url}/archive", "data": {"who": "{{email}}"}},
+    ]
+    repo.manifest("tool", manifest)
+    if lock:
+        repo.hire("ada", TOOL)
+    repo.commit()
+    if lock:
+        two_steps.lock("ada")
+    for _ in range(2):
+        two_steps.reconcile()
+    two_steps.clock.turn(hours=1)
+    report = two_steps.reconcile()
+    settled = Status.SUSPENDED if lock else Status.REVOKED
+    assert (row(report, "ada", "tool").status, report.wrong) == (settled, False)
+    assert (len(accounts.calls("DELETE")), len(accounts.calls("POST", "/archive"))) == (1, 1)
+
+
+def test_what_is_gone_after_a_first_request_that_was_refused_is_gone(two_steps, accounts):
+    """Somebody took it away there, which a pass takes for the whole."""
+    accounts.fail_next(1, 403, method="DELETE")
+    assert row(two_steps.reconcile(), "ada", "tool").status is Status.RETRYING
+    accounts.people.clear()
+    assert row(two_steps.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert accounts.calls("POST", "/archive") == []
+
+
 def test_a_lost_answer_is_sent_again_where_the_account_is_still_there(two_steps, accounts):
     accounts.drop(method="DELETE")
     two_steps.reconcile()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 from reconciler.engine.decide.existing import Capabilities, Facts
 from reconciler.engine.decide.wanted import Failed
 from reconciler.model.clock import stamp
-from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, is_over, progress
+from reconciler.model.decision_inputs import Policy, is_over, neither, progress, taken
 from reconciler.model.grant import Decision, Key, Over, Phase, Record
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.run import Kind
@@ -174,7 +174,7 @@ def _unsettled_revocation(record: Record, facts: Facts, policy: Policy, *, there
     """
     verdict = facts.verdict
     absent = isinstance(verdict, Missing) and not there
-    far = progress(record.run.steps, facts.texts, TAKEN if absent else NEITHER)
+    far = progress(record.run.steps, facts.texts, taken if absent else neither)
     error = f"revoke: {record.last_error or (STILL_OPEN if there else STILL_THERE)}"
     failed = Failed.of(record, facts, policy, error)
     half = 0 < far.done < far.total
@@ -214,7 +214,7 @@ def decide_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Dec
     if isinstance(verdict, Unknown):
         return replace(not_locked(lock, f"exists check failed: {verdict.reason}"), cause=verdict.cause)
     gone, off = isinstance(verdict, Missing) and facts.invitation is None, is_off(verdict)
-    far = progress(record.run.steps, facts.texts, TAKEN if gone or off else NEITHER)
+    far = progress(record.run.steps, facts.texts, taken if gone or off else neither)
     half = mine and 0 < far.done < far.total
     if off and not half:
         return locked(lock, "switched off")

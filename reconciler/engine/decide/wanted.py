@@ -23,7 +23,7 @@ from reconciler.engine.decide.existing import (
     webhook,
 )
 from reconciler.model.clock import stamp
-from reconciler.model.decision_inputs import NEITHER, Policy, account_changed, progress
+from reconciler.model.decision_inputs import Policy, account_changed, neither, progress
 from reconciler.model.grant import Decision, Differences, Grant, Phase, Record
 from reconciler.model.run import Kind
 from reconciler.model.status import Action, Status
@@ -182,7 +182,7 @@ def _unsettled_update(record: Record, facts: Facts, policy: Policy) -> Decision:
     What comes after it is sent also where the account is as wanted: only the requests say whether that is done.
     """
     verdict, can = facts.verdict, facts.can
-    far = progress(record.run.steps, facts.texts, NEITHER)
+    far = progress(record.run.steps, facts.texts, neither)
     error = record.last_error or "the attempt failed"
     failed = Failed.of(record, facts, policy, error)
     settled = replace(record, phase=Phase.CONFIRMED, as_wanted_at=None, updated_at=None, left_over=False)
