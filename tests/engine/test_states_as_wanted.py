@@ -576,6 +576,23 @@ def test_an_update_that_is_half_done_is_made_again_where_git_goes_back(team, acc
     assert [change["role"] for change in roles.changes] == ["owner", "member"]
 
 
+def test_an_update_that_is_half_done_is_made_again_where_somebody_takes_it_back(team, accounts, roles, repo):
+    """What was left is sent, and what was taken back stayed so: "updated; the check does not see it yet"."""
+    repo.manifest("tool", telling(accounts))
+    repo.commit()
+    team.reconcile()
+    accounts.fail_next(1, 500, prefix="/told")
+    repo.hire("ada", wanting("maintainer"))
+    repo.commit()
+    assert row(team.reconcile(), "ada", "tool").status is Status.RETRYING
+    accounts.people["ada@example.com"]["role"] = "member"
+    team.clock.turn(hours=1)
+    for _ in range(2):
+        team.reconcile()
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert [change["role"] for change in roles.changes] == ["maintainer", "maintainer"]
+
+
 @pytest.mark.parametrize("anew", ["run by hand", "its requests change"])
 def test_an_update_that_is_half_done_and_begins_anew_in_vain_is_made_again(team, accounts, roles, repo, anew):
     """The account is as `where` wants it; what is left of the update was never sent."""

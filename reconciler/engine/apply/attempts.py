@@ -46,10 +46,13 @@ def written(record: Record, run: int) -> Record:
     return replace(record, open=replace(record.run, id=run))
 
 
-def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime, answered: str = "") -> Changed:
+def succeeded(
+    record: Record, *, webhook: bool, heals: bool, now: datetime, continued: bool = False, answered: str = ""
+) -> Changed:
     """Return the record after an account was made or updated: all requests succeeded, no check has seen it yet.
 
-    `heals` says that an account that was lost is made again; the last request was `answered` so.
+    `heals` says that an account that was lost is made again; the last request was `answered` so. What is `continued`
+    may have been taken back since it was begun: an update that the check does not see is made once more, as a whole.
     """
     run, number = record.run, f"attempt {record.attempts}"
     fields: dict[str, Any]
@@ -60,7 +63,7 @@ def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime, answ
             "phase": Phase.CONFIRMED,
             "differs": record.differs,
             "snapshot": {**record.snapshot, **run.values},
-            "updated_at": now,
+            "updated_at": None if continued and not heals else now,
         }
         events = [(EventType.UPDATED, number)]
     else:

@@ -324,8 +324,8 @@ class Executor:
     async def _succeed(self, run: RunningAttempt) -> Record:
         await self._begin(run)
         now, heals = self.now(), run.job.planned.decision.heals
-        webhook = run.job.prepared.manifest.exists is None
-        new, lines = attempts.succeeded(run.record, webhook=webhook, heals=heals, now=now, answered=run.said)
+        how = {"webhook": run.job.prepared.manifest.exists is None, "continued": run.job.resume > 0}
+        new, lines = attempts.succeeded(run.record, heals=heals, now=now, answered=run.said, **how)
         run.made = True
         return await self._settled(run, new, lines, {run_name(new.key): None, **self._stored(run)})
 

@@ -159,7 +159,7 @@ class Scheduler:
         verdict = await self._check(item)
         if isinstance(verdict, Missing | Unknown):
             return record
-        integration, did = self._integration(item), "updated" if record.unseen else "executed"
+        integration, did = self._integration(item), "updated" if item.kind.updates else "executed"
         assert item.prepared is not None
         # A request that was done before the last attempt had the values of its time.
         facts = Facts(verdict, integration.can, changes=integration.changes(item.prepared, record, verdict))
