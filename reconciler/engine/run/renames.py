@@ -248,15 +248,15 @@ class Renamer(Frozen, kw_only=True):
             integration = self.integrations.get(record.integration)
             if integration is None or "email" not in integration.names.asked_with or not _lasts(record):
                 continue
+            entry, file = self._entry_again(record, found), self.desired.hires.file(key.hire)
+            if entry is None and (file is None or file.email is None or not _elsewhere(record, file.email)):
+                continue
             grant = next((grant for grant in self.desired.grants(key.hire) if grant.key == key), None)
             now = self.policy.now
             if spent(record, now) if grant is None else not still_wanted(grant, record, now):
                 continue
-            if (entry := self._entry_again(record, found)) is not None:
+            if entry is not None:
                 moves[key] = entry
-                continue
-            file = self.desired.hires.file(key.hire)
-            if file is None or file.email is None or not _elsewhere(record, file.email):
                 continue
             if grant is None or grant.hold is not None or grant.integration != record.integration:
                 continue
