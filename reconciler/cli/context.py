@@ -8,7 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, closing, contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reconciler.cli.options import SharedOptions
@@ -71,19 +71,14 @@ def run_in_context(options: SharedOptions, redactor: Redactor, work: Callable[[C
     return asyncio.run(run())
 
 
-def in_force(context: Context, *, uncommitted: bool = False, starts: bool = False) -> InForce:
-    """Read what is in force: the last accepted revision, or the worktree; `starts` is for a daemon."""
-    from reconciler.engine.run import accepted
-
-    return accepted.in_force(context, uncommitted=uncommitted, starts=starts)
-
-
 class Here:
     """What a command works on, read once: what is in force in a context, its files, and the state that it names."""
 
     def __init__(self, context: Context) -> None:
+        from reconciler.engine.run.accepted import in_force
+
         self.context = context
-        self.force = in_force(context)
+        self.force: InForce = in_force(context)
 
     @classmethod
     def of(cls, options: SharedOptions, redactor: Redactor | None = None) -> Here:
@@ -121,6 +116,15 @@ class Here:
         location = self.context.state(self.settings, self.force.tree)
         refuse_fresh_start(self.context.checkout, location)
         return location
+
+    @cached_property
+    def signer(self) -> Callable[[str], str | None]:
+        """Tells who signed a commit; git is asked once for each."""
+        from reconciler.repository.git.program import home_of
+        from reconciler.repository.git.signatures import signer
+
+        home = home_of(self.context.root.resolve(), self.settings)
+        return cache(lambda commit: signer(self.context.checkout, commit, home))
 
     def own(self) -> Mapping[str, str]:
         """Decrypt the program's own initial data in force. Raises SecretsError."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from msgspec import Struct
@@ -22,6 +22,8 @@ from reconciler.repository.discovery import repository
 
 if TYPE_CHECKING:
     from reconciler.model.grant import Key
+
+T = TypeVar("T")
 
 EMPTY = "is empty: give it a value, or leave it out"
 
@@ -229,6 +231,14 @@ def _refuse_empty(given: Mapping[str, Any]) -> None:
             raise UsageError(f"{name} {EMPTY}")
 
 
+def as_given(name: str, text: str, read: Callable[[str], T], how: str | None = None) -> T:
+    """Read an option's text. Raises UsageError where that cannot be done, with `how` to write it or why not."""
+    try:
+        return read(text)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{name} {text}: {how or error}") from None
+
+
 def key_and_value(text: str) -> tuple[str, str]:
     """Read a --value. Raises UsageError."""
     key, sign, value = text.partition("=")
@@ -266,15 +276,11 @@ class HistoryFilter(Frozen, kw_only=True):
 
     def period(self, timezone: str) -> tuple[datetime | None, datetime | None]:
         """Return the time of --since and the end of that of --until. Raises UsageError."""
-        now = datetime.now(UTC)
-        return _moment(self.since, now, timezone), _moment(self.until, now, timezone, ends=True)
-
-
-def _moment(text: str | None, now: datetime, timezone: str, *, ends: bool = False) -> datetime | None:
-    try:
-        return None if text is None else moment(text, now, timezone, ends=ends)
-    except ValueError as error:
-        raise UsageError(f"{'--until' if ends else '--since'} {text}: {error}") from None
+        begin = partial(moment, now=datetime.now(UTC), timezone=timezone)
+        return (
+            None if self.since is None else as_given("--since", self.since, begin),
+            None if self.until is None else as_given("--until", self.until, partial(begin, ends=True)),
+        )
 
 
 class PassOptions(Frozen, kw_only=True):

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.context import in_force, run_in_context
-from reconciler.cli.options import PENDING, SharedOptions, of_integrations, option, shared
+from reconciler.cli.context import Here, run_in_context
+from reconciler.cli.options import PENDING, SharedOptions, as_given, of_integrations, option, shared
 from reconciler.cli.output.logs import begin_redacting, note, set_up
 from reconciler.cli.output.text import code, columns, count, emit, emit_csv, emit_json, fit, table
+from reconciler.model.base import duration
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Severity, UsageError
 from reconciler.model.text import printable
@@ -43,9 +44,9 @@ def unmanaged(options: SharedOptions, *, integrations: tuple[str, ...], detailed
     redactor = begin_redacting()
 
     async def compare(context: Context) -> tuple[str, list[ComparedListing], bool]:
-        tree = in_force(context).tree
-        files = context.reader.load(tree)
-        return tree.revision, await compared(context, tree, integrations), ignores_nothing(files)
+        here = Here(context)
+        tree = here.force.tree
+        return tree.revision, await compared(context, tree, integrations), ignores_nothing(here.files)
 
     revision, found, broken = run_in_context(options, redactor, compare)
     _note_faults(found, redactor)
@@ -134,12 +135,11 @@ def unused(options: SharedOptions, *, span: str, integrations: tuple[str, ...], 
     from reconciler.review.population import compared
 
     now = datetime.now(UTC)
-    since, redactor = _before(now, span), begin_redacting()
-
-    async def compare(context: Context) -> list[ComparedListing]:
-        return await compared(context, in_force(context).tree, integrations)
-
-    found = run_in_context(options, redactor, compare)
+    since = as_given("--for", span, lambda text: now - duration(text))
+    if since == now:
+        raise UsageError(f"--for {span}: write how long nobody used them, such as 90d")
+    redactor = begin_redacting()
+    found = run_in_context(options, redactor, lambda context: compared(context, Here(context).force.tree, integrations))
     _note_faults(found, redactor)
     rows = [redactor.redact_all(row) for row in _rows(found, since, now)]
     unknown = [each.integration for each in found if not (each.complete and each.tells_use)]
@@ -148,18 +148,6 @@ def unused(options: SharedOptions, *, span: str, integrations: tuple[str, ...], 
     else:
         _show_unused(options, rows, unknown, span)
     return PENDING if detailed_exitcode and rows else 0
-
-
-def _before(now: datetime, text: str) -> datetime:
-    from reconciler.model.base import duration
-
-    try:
-        found = now - duration(text)
-    except (ValueError, OverflowError) as error:
-        raise UsageError(f"--for {text}: {error}") from None
-    if found == now:
-        raise UsageError(f"--for {text}: write how long nobody used them, such as 90d")
-    return found
 
 
 def _rows(found: Iterable[ComparedListing], before: datetime, now: datetime) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ state, and waits for its answer.
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from time import monotonic, sleep
@@ -18,8 +18,9 @@ import click
 from reconciler.cli import complete
 from reconciler.cli.commands.status import rows_of
 from reconciler.cli.context import Here, Refused, named_grants, suggest_from_ledger
-from reconciler.cli.options import PassOptions, SharedOptions, option, shared
+from reconciler.cli.options import PassOptions, SharedOptions, as_given, option, shared
 from reconciler.cli.output.logs import note, set_up
+from reconciler.model.base import duration
 from reconciler.model.errors import StateLockedError, UsageError
 from reconciler.model.grant import APART, Key, Phase
 from reconciler.model.selection import PassRequest, Selection
@@ -180,18 +181,18 @@ class _Person:
 
     def moment(self, text: str) -> datetime:
         """Read when the lock ends. Raises UsageError."""
-        from reconciler.model.base import duration
         from reconciler.model.hire import moment
 
-        now, found = self.here.context.clock.now(), None
-        with suppress(ValueError, OverflowError):
-            found = moment(text, self.here.settings.timezone)
-        if found is None:
-            with suppress(ValueError, OverflowError):
-                found = now + duration(text)
-        if found is None:
-            raise UsageError(f"--until {text}: write a date (2026-12-01), a time (2026-12-01T18:00), or a span (8h)")
-        if found <= now:
+        now = self.here.context.clock.now()
+
+        def read(text: str) -> datetime:
+            try:
+                return moment(text, self.here.settings.timezone)
+            except ValueError:
+                return now + duration(text)
+
+        how = "write a date (2026-12-01), a time (2026-12-01T18:00), or a span (8h)"
+        if (found := as_given("--until", text, read, how)) <= now:
             raise UsageError(f"--until {text} is over already: a lock without --until holds until `reconcile unlock`")
         return found
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.context import context_of, in_force, until_stopped
+from reconciler.cli.context import context_of, until_stopped
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import set_up
 from reconciler.model.clock import Stopped
@@ -82,6 +82,7 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
     from reconciler.daemon.loop import Daemon
     from reconciler.daemon.runtime import ActiveRevision, Runtime
     from reconciler.engine.context import SystemClock
+    from reconciler.engine.run.accepted import in_force
     from reconciler.web.metrics import Metrics
     from reconciler.web.pages import pages_of
     from reconciler.web.serve import serving

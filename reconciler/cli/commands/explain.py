@@ -17,13 +17,12 @@ from reconciler.model.errors import SecretsError
 from reconciler.model.grant import Key
 from reconciler.model.status import Status
 from reconciler.model.text import described, printable
-from reconciler.model.value import Frozen, fields, replace
+from reconciler.model.value import fields, replace
 from reconciler.repository.people import is_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from reconciler.ledger.entries import Attempt, Sent
     from reconciler.model.attribution import Attribution, Requested
     from reconciler.model.decision_inputs import Policy
     from reconciler.model.grant import Grant, Record
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
     from reconciler.model.secret import Redactor
     from reconciler.repository.desired import Desired
     from reconciler.review.explain import Explanation
-
-    Tried = list[tuple[Attempt, tuple[Sent, ...]]]
-
 
 MAX_VALUES, MAX_ATTEMPTS, MAX_REQUESTS = 12, 2, 6
 """The most lines of each, to fit one screen; --output json has all."""
@@ -60,38 +56,35 @@ def explain(options: SharedOptions, hire: str, access: str) -> int:
     return 0
 
 
-class _Found(Frozen):
-    """What the files and the ledger have of a grant: at least one of `grant` and `record`."""
-
-    desired: Desired
-    grant: Grant | None
-    in_git: Grant | None
-    """What git has, also once its time is over."""
-    record: Record | None
-    tried: Tried
-    given: Attribution | None
-
-    @property
-    def subject(self) -> Grant | Record:
-        """Return the grant as git has it, or else as the ledger has it."""
-        subject = self.grant if self.grant is not None else self.record
-        assert subject is not None
-        return subject
-
-
 def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, Any]:
-    """Collect everything about the grant, as JSON has it."""
-    from reconciler.model.decision_inputs import Policy
-    from reconciler.repository.git.program import home_of
-    from reconciler.repository.git.signatures import signer
+    """Collect everything about the grant, as JSON has it. Raises ReconcilerError if there is none."""
+    import asyncio
+
+    from reconciler.ledger.ledger import Ledger
+    from reconciler.model.decision_inputs import Policy, still_wanted
+    from reconciler.repository.attribution.given import who_gave
+    from reconciler.repository.desired import Desired
+    from reconciler.review.explain import lent_to
 
     here = Here.of(options, redactor)
-    context, settings = here.context, here.settings
-    policy = Policy.of(settings, datetime.now(UTC))
-    found = _find(here, key, policy)
-    explanation = _explanation(here, found, policy)
-    record, in_git, given, subject = found.record, found.in_git, found.given, found.subject
-    signed_by = signer(context.checkout, given.granted_in, home_of(context.root, settings)) if given else None
+    policy = Policy.of(here.settings, datetime.now(UTC))
+    desired = Desired(here.files, policy.today, policy.now)
+    any_day = {grant.key: grant for grant in Desired(here.files, date.min).grants(key.hire)}
+    with here.ledger() as ledger:
+        records = {record.key: record for record in ledger.grants.records([key.hire])}
+        tried = ledger.attempts.of(key)
+        found = asyncio.run(who_gave(here.context.checkout, desired, Ledger(ledger), [key.hire]))
+        given = (ledger.given.of([key.hire]) | found).get(key)
+    record, in_git = records.get(key), any_day.get(key)
+    grant = next((each for each in desired.grants(key.hire) if each.key == key), None)
+    if grant is not None and not still_wanted(grant, record, policy.now):
+        grant = None
+    if grant is not None:  # what is over has stored something, too
+        grant = replace(grant, layers=(*grant.layers, lent_to(grant, any_day.values())))
+    if (subject := record if grant is None else grant) is None:
+        raise no_such_grant(key, desired, {each.access for each in records})
+    explanation = _explanation(here, desired, grant, record, policy)
+    signed_by = here.signer(given.granted_in) if given else None
     acted_on = None if record is None else record.ends_at  # until a pass has, git says when it ends
     return {
         "hire": key.hire,
@@ -116,55 +109,33 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
         "approvals": [approval.as_json() for approval in given.approvals] if given else [],
         **fields(given, "merged_by"),
         "values": [fields(value, "name", "value", "origin", "secret") for value in explanation.values],
-        "last_attempts": [_attempt(attempt, sent) for attempt, sent in found.tried],
+        "last_attempts": [
+            {
+                **fields(attempt, "kind", "number", "started_at", "ended_at", "error", "revision"),
+                "requests_in_all": attempt.total,
+                "requests": [fields(each, *SENT) for each in sent],
+            }
+            for attempt, sent in tried
+        ],
         "next": list(explanation.following),
     }
 
 
-def _find(here: Here, key: Key, policy: Policy) -> _Found:
-    """Find a grant in the files and in the ledger. Raises ReconcilerError if neither has it."""
-    import asyncio
-
-    from reconciler.ledger.ledger import Ledger
-    from reconciler.model.decision_inputs import still_wanted
-    from reconciler.repository.attribution.given import who_gave
-    from reconciler.repository.desired import Desired
-
-    desired = Desired(here.files, policy.today, policy.now)
-    with here.ledger() as ledger:
-        records = {record.key: record for record in ledger.grants.records([key.hire])}
-        tried = ledger.attempts.of(key)
-        by = ledger.given.of([key.hire]) | asyncio.run(
-            who_gave(here.context.checkout, desired, Ledger(ledger), [key.hire])
-        )
-    grant = next((each for each in desired.grants(key.hire) if each.key == key), None)
-    if grant is not None and not still_wanted(grant, records.get(key), policy.now):
-        grant = None
-    in_git = next((each for each in Desired(here.files, date.min).grants(key.hire) if each.key == key), None)
-    if grant is None and key not in records:
-        raise no_such_grant(key, desired, {each.access for each in records})
-    record = records.get(key)
-    return _Found(desired, grant, in_git, record=record, tried=tried, given=by.get(key))
-
-
-def _explanation(here: Here, found: _Found, policy: Policy) -> Explanation:
+def _explanation(
+    here: Here, desired: Desired, grant: Grant | None, record: Record | None, policy: Policy
+) -> Explanation:
     """Explain a grant; one whose file cannot be read is invalid."""
     from reconciler.model.decision_inputs import is_over
-    from reconciler.repository.desired import Desired
     from reconciler.review.explain import explain as explained
-    from reconciler.review.explain import lent_to
 
-    grant, record, subject = found.grant, found.record, found.subject
-    if grant is not None:
-        any_day = Desired(found.desired.files, date.min)  # what is over has stored something, too
-        grant = replace(grant, layers=(*grant.layers, lent_to(grant, any_day.grants(grant.key.hire))))
-    manifest = found.desired.files.manifests.get(subject.integration)
+    integration = next(each.integration for each in (grant, record) if each is not None)
+    manifest = desired.files.manifests.get(integration)
     revocable = manifest is None or bool(manifest.model.revoke or manifest.model.withdraw)
-    initial = (None, None) if grant is None else _initial(here, found.desired, grant)
+    initial = (None, None) if grant is None else _initial(here, desired, grant)
     explanation = explained(grant, record, policy, here.settings, initial, revocable=revocable)
     if grant is not None or record is None or record.locked is not None or is_over(record, policy.now):
         return explanation
-    if (error := found.desired.holds(record)) is None:
+    if (error := desired.holds(record)) is None:
         return explanation
     following = ("goes on once the file is mended and committed",)
     return replace(explanation, status=Status.INVALID, reason=error, following=following)
@@ -199,14 +170,6 @@ def _initial(here: Here, desired: Desired, grant: Grant) -> tuple[Layer | None, 
     if not given or grant.manifest is None:
         return None, None
     return divided(initial_layer(service, given, here.context.redactor), grant.manifest, service)
-
-
-def _attempt(attempt: Attempt, sent: tuple[Sent, ...]) -> dict[str, Any]:
-    return {
-        **fields(attempt, "kind", "number", "started_at", "ended_at", "error", "revision"),
-        "requests_in_all": attempt.total,
-        "requests": [fields(each, *SENT) for each in sent],
-    }
 
 
 def _lines(details: Mapping[str, Any]) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,15 +184,10 @@ def _row(line: Event) -> dict[str, Any]:
 
 
 def _with_signers(here: Here, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Add to each row who signed its commit; git is asked once for each commit."""
-    from reconciler.repository.git.program import home_of
-    from reconciler.repository.git.signatures import signer
-
-    place = home_of(here.context.root.resolve(), here.settings)
-    signed = cache(lambda revision: signer(here.context.checkout, revision, place))
+    """Add to each row who signed its commit."""
     for row in rows:
         revision = row["revision"]
-        yield {**row, "signer": signed(revision) if revision and revision != "worktree" else None}
+        yield {**row, "signer": here.signer(revision) if revision and revision != "worktree" else None}
 
 
 def _headline(rows: list[dict[str, Any]]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.context import context_of, in_force
+from reconciler.cli.context import Here, context_of
 from reconciler.cli.options import PENDING, SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import clipped, code, count, echo, emit_json
@@ -101,7 +101,7 @@ class _ImportRun:
         self.name = name
         self.context = context_of(options, redactor)
         checkout = self.context.checkout
-        force = None if branch is None and checkout.head_id() is None else in_force(self.context)
+        force = None if branch is None and checkout.head_id() is None else Here(self.context).force
         if branch is not None and force is not None:
             refuse_branch(checkout, branch, force.branch)
         signed = force is not None and force.settings.git.verify_signatures

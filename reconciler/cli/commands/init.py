@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.context import in_force, run_in_context
+from reconciler.cli.context import Here, run_in_context
 from reconciler.cli.options import FilePath, SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import as_json, columns, emit, table_head, table_row
@@ -146,8 +146,8 @@ def _from_accounts(
     from reconciler.secrets.initial_data import FOLDER, service_of
 
     async def copy(context: Context) -> dict[str, bytes]:
-        tree = in_force(context).tree
-        known = context.reader.load(tree)
+        here = Here(context)
+        tree, known = here.force.tree, here.files
         known_integration(known, integration)
         if problems := known.broken["manifests"].get(integration):
             raise RepositoryError(f"the manifest of {integration} has an error: {problems[0].clause}: mend it first")

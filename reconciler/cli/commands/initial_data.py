@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.context import context_of, in_force
+from reconciler.cli.context import Here, context_of
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import code, emit
@@ -68,7 +68,7 @@ def _trusted(context: Context, settings: Settings) -> Settings:
     if context.checkout.head_id() is None:
         return settings
     try:
-        force = in_force(context).settings
+        force = Here(context).settings
     except SettingsError:  # those at HEAD, which the files on disk may correct; no commit was accepted yet
         return settings
     return force if force.git.verify_signatures else settings
@@ -162,7 +162,7 @@ def _replace_sealing_key(options: SharedOptions, repository: Repository, keys: l
     context = context_of(options)
     tree = context.checkout.worktree()  # as it is now that the file is written
     try:
-        force = in_force(context)
+        force = Here(context).force
         state = context.state(force.settings, force.tree)
         if not state.exists():
             return

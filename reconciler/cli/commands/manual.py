@@ -16,7 +16,6 @@ from reconciler.cli import complete
 from reconciler.cli.context import (
     Here,
     Refused,
-    in_force,
     named_grants,
     no_such_grant,
     requester,
@@ -235,7 +234,7 @@ async def _refuse_impossible(context: Context, kind: str, keys: list[Key]) -> No
     from reconciler.engine.run.planning import Planning
     from reconciler.engine.state import reading
 
-    force = in_force(context)
+    force = Here(context).force
     with reading(context, force.settings, force.tree) as state:
         request = PassRequest(Selection.of(keys), by_hand=dict.fromkeys(keys, kind))
         plan = await (await Planning(context, state, request, force.tree).begin()).whole()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.commands.files import compared
-from reconciler.cli.context import context_of
+from reconciler.cli.context import context_of, until_stopped
 from reconciler.cli.options import SharedOptions, key_and_value, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import code, columns, count, echo, emit, table_head
@@ -237,6 +236,7 @@ def desk(options: SharedOptions, listen: str, public_url: str | None, status: st
     """
     import asyncio
 
+    from reconciler.engine.context import SystemClock
     from reconciler.web.desk import Desk, statuses
     from reconciler.web.serve import serving
 
@@ -244,13 +244,12 @@ def desk(options: SharedOptions, listen: str, public_url: str | None, status: st
         return statuses(status, os.environ.get("RECONCILE_PAGES_TOKEN") or None, hire) if status else {}
 
     async def run() -> None:
-        stopped = asyncio.Event()
-        for each in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(each, stopped.set)
-        served = Desk(context_of(options, redactor), public_url, _description, status_of).application()
-        async with serving(served, listen) as address:
-            echo(f"http://{address}/")
-            await stopped.wait()
+        clock = SystemClock()
+        served = Desk(context_of(options, redactor, clock), public_url, _description, status_of).application()
+        with until_stopped(clock):
+            async with serving(served, listen) as address:
+                echo(f"http://{address}/")
+                await clock.stopping.wait()
 
     redactor = set_up(options)
     asyncio.run(run())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +9,10 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.context import Here, Refused, run_in_context
-from reconciler.cli.options import SharedOptions, of_integrations, option, shared
+from reconciler.cli.options import SharedOptions, as_given, of_integrations, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import count, echo, emit, emit_csv, emit_json, takes_utf8
+from reconciler.model.base import day as day_of
 from reconciler.model.errors import UsageError
 from reconciler.repository.naming import line_in
 
@@ -56,7 +56,7 @@ def start(
     if options.output in ("csv", "html"):
         raise UsageError("--output csv and html are for `review check`: choose table, json or markdown")
     _check_period(period)
-    day = None if due is None else _day(due)
+    day = None if due is None else as_given("--due", due, day_of, "write a date, such as 2026-12-15").isoformat()
     redactor = set_up(options)
     split = by is not None
     answered, found = run_in_context(
@@ -135,20 +135,9 @@ def _check_period(period: str) -> None:
         raise UsageError(f"PERIOD {period!r}: write letters, digits, `.`, `_` and `-`, at most 64, such as 2026-Q4")
 
 
-def _day(text: str) -> str:
-    from reconciler.model.base import day
-
-    try:
-        return day(text).isoformat()
-    except ValueError:
-        raise UsageError(f"--due {text}: write a date, such as 2026-12-15") from None
-
-
 def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged], Stand | None]:
     """Judge a review; for evidence, name people, and say where the history stood."""
     from reconciler.repository.git.checkout import ignored_edits
-    from reconciler.repository.git.program import home_of
-    from reconciler.repository.git.signatures import signer
     from reconciler.repository.reviews import REVIEWS
     from reconciler.review.proof import stand
     from reconciler.review.signed_off import judge, name_people
@@ -158,18 +147,12 @@ def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged], St
     folder = f"{REVIEWS}/{period}/"
     if edits := [path for path in ignored_edits(context.checkout) if path.startswith(folder)]:
         note(f"not committed, and so not counted: {', '.join(edits[:5])}{' and more' if len(edits) > 5 else ''}")
-    home = home_of(context.root.resolve(), here.settings)
-
-    @cache
-    def signed_by(commit: str) -> str | None:
-        return signer(context.checkout, commit, home)
-
     evidence = options.output in ("csv", "html")
     with here.ledger() as ledger:
-        found = judge(context.checkout, tree, period, ledger, load=context.reader.load, signer=signed_by)
+        found = judge(context.checkout, tree, period, ledger, load=context.reader.load, signer=here.signer)
         stood = stand(ledger, context.checkout, here.settings, here.own) if evidence else None
     if evidence:
-        name_people(found, context.checkout, tree, signed_by)
+        name_people(found, context.checkout, tree, here.signer)
     return tree, found, stood
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.context import in_force, run_in_context
+from reconciler.cli.context import Here, run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import as_json, code, columns, count, echo, emit
@@ -71,7 +72,7 @@ async def _connect(context: Context, options: SharedOptions, integration: str, t
 
     from reconciler.daemon.authorize import begin, outcome, shared_state
 
-    force = in_force(context)
+    force = Here(context).force
     settings, tree = force.settings, force.tree
     with shared_state(context, settings, tree) as state:
         authorization = await begin(context, settings, tree, state, integration)
@@ -101,10 +102,8 @@ def _serving_callback(context: Context, settings: Settings, tree: Tree, state: O
     from reconciler.daemon.authorize import callback
     from reconciler.web.serve import callback_route, in_this_loop, serving
 
-    async def come_back(service: str, query: Any) -> tuple[int, str]:
-        return await callback(context, settings, tree, state, service=service, query=query)
-
-    return serving(Starlette(routes=[callback_route(in_this_loop(come_back))]), settings.listen)
+    answer = in_this_loop(partial(callback, context, settings, tree, state))
+    return serving(Starlette(routes=[callback_route(answer)]), settings.listen)
 
 
 def _in_use(listen: str) -> bool:
@@ -142,12 +141,11 @@ def options(options: SharedOptions, integration: str, field: str) -> int:
 async def _options(context: Context, integration: str, field: str) -> list[Option]:
     from reconciler.requests.pages import Option
 
-    tree = in_force(context).tree
-    files = context.reader.load(tree)
-    found = _field(files, integration, field)
+    here = Here(context)
+    found = _field(here.files, integration, field)
     if not found.fetched:
         return [Option(item.id, item.name) for item in found.items or ()]
-    return await _fetched(context, files, tree, integration, field)
+    return await _fetched(here, integration, field)
 
 
 def _field(files: Files, integration: str, name: str) -> FormField:
@@ -170,7 +168,7 @@ def _field(files: Files, integration: str, name: str) -> FormField:
     return field
 
 
-async def _fetched(context: Context, files: Files, tree: Tree, integration: str, field: str) -> list[Option]:
+async def _fetched(here: Here, integration: str, field: str) -> list[Option]:
     """Ask the service for its choices. Raises Blocked and TransportError with the reason if it cannot be asked."""
     from reconciler.engine.observe.checker import Checker
     from reconciler.engine.observe.listings import Listings
@@ -178,16 +176,13 @@ async def _fetched(context: Context, files: Files, tree: Tree, integration: str,
     from reconciler.engine.state import reading
     from reconciler.repository.desired import Desired
 
-    def service_of(name: str) -> str:
-        return files.manifests[name].model.service or name
-
+    context, files, tree = here.context, here.files, here.force.tree
     # Only this service's manifests, so that only its initial data is decrypted.
-    wanted = service_of(integration)
-    alone = replace(files, manifests={n: item for n, item in files.manifests.items() if service_of(n) == wanted})
-    settings = files.settings
-    with reading(context, settings, tree) as opened:
+    names = here.desired.services[here.desired.service_of(integration)].manifests
+    alone = replace(files, manifests={name: files.manifests[name] for name in names})
+    with reading(context, files.settings, tree) as opened:
         desired = Desired(alone, context.clock.now().date())
-        found = await integrations_of(context, desired, tree, settings, opened)
+        found = await integrations_of(context, desired, tree, files.settings, opened)
         meant = next(item for item in found if item.name == integration)
         meant.reachable()
         offered = await Checker(context.redactor, Listings(context.clock.now())).options(meant, field)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli.context import Here, names_in, suggest_from_ledger
-from reconciler.cli.options import Filter, SharedOptions, filters, of_hires, of_integrations, option, shared
+from reconciler.cli.options import Filter, SharedOptions, as_given, filters, of_hires, of_integrations, option, shared
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.text import batches, count, in_words
 from reconciler.model.attribution import Source
@@ -172,12 +173,16 @@ def _show_past(
 ) -> int:
     """Show who had what at a time, from the history alone; return 1 where the history does not reach back so far."""
     from reconciler.cli.output.report import show_report
+    from reconciler.model.hire import moment
     from reconciler.model.report import Report
 
     if only.only_changes:
         raise UsageError("--only-changes is about what is to be done, --at about what is over: leave one out")
     here = Here.of(options)
-    at = _moment(when, here.settings.timezone)
+    how = "write a date (2026-12-01), or a time (2026-12-01T18:00 in `timezone`, or with Z or an offset)"
+    at = as_given("--at", when, partial(moment, timezone=here.settings.timezone), how)
+    if at > datetime.now(UTC):
+        raise UsageError(f"--at {when}: that lies ahead; `reconcile --dry-run` says what will be done")
     with here.ledger() as ledger:
         began, erased = ledger.history.begin()
         report = Report(None, dry_run=False, at=at, branch=here.force.branch)
@@ -197,19 +202,6 @@ def _show_past(
         report.rows = [replace(row, reason=_sentence(row, values=options.output == "table")) for row in report.rows]
     show_report(report, options, by=by, only=only, paged=True)
     return 1 if began is None or at + A_SECOND <= began else 0
-
-
-def _moment(when: str, timezone: str) -> datetime:
-    from reconciler.model.hire import moment
-
-    try:
-        at = moment(when, timezone)
-    except ValueError:
-        how = "write a date (2026-12-01), or a time (2026-12-01T18:00 in `timezone`, or with Z or an offset)"
-        raise UsageError(f"--at {when}: {how}") from None
-    if at > datetime.now(UTC):
-        raise UsageError(f"--at {when}: that lies ahead; `reconcile --dry-run` says what will be done")
-    return at
 
 
 def _past_rows(

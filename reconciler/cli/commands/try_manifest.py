@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.context import in_force, no_such_hire, run_in_context
+from reconciler.cli.context import no_such_hire, run_in_context
 from reconciler.cli.options import FilePath, SharedOptions, key_and_value, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import emit
@@ -66,6 +66,7 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
     values = dict(map(key_and_value, more["given"]))
 
     async def work(context: Context) -> tuple[Subject, Tried, list[CaseResult], list[Problem]]:
+        from reconciler.engine.run.accepted import in_force
         from reconciler.workshop.saving import saved_cases
         from reconciler.workshop.stage import manifest_in
         from reconciler.workshop.testing import sources_of
