@@ -35,8 +35,8 @@ from reconciler.repository.git.trees import OverlayTree
 from reconciler.review.reviews import ReviewProgress
 from reconciler.web.daemon_view import DaemonView, GitView, Live
 from reconciler.web.guard import Visitor
-from reconciler.web.overview import overview
 from reconciler.web.render import STATIC, environment
+from reconciler.web.views import overview
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 
@@ -220,7 +220,7 @@ def pictures() -> dict[str, str]:
     commented = markdown(comment, extensions=["md_in_html"])
     html = f"<body><article><header><b>access</b> commented</header>{commented}</article></body>"
     with TemporaryDirectory() as folder:
-        shown = overview(Company(StateLocation("sqlite:///state.db", Path(folder))))
+        shown = overview(Company(StateLocation("sqlite:///state.db", Path(folder))), ())
     shown |= {"last": LastPass(REVISION, NOW - timedelta(minutes=4)), "history": Link(1204, "")}
     page = environment(str).get_template("overview.html").render(path="/", visitor=Visitor(), **shown)
     style = STATIC["style.css"][0].decode()

@@ -46,8 +46,8 @@ PATIENCE_SECONDS = 60.0
 """Seconds that one receiver may take."""
 
 
-async def _send(context: DeliveryContext, settings: Settings, tree: Tree, message: Message) -> None:
-    """Send a message to every receiver. One that cannot be reached is logged, and not tried again."""
+async def send_alert(context: DeliveryContext, settings: Settings, tree: Tree, message: Message) -> None:
+    """Send a message to every receiver. One that cannot be reached is logged, and not tried again. Never raises."""
     post = Post(context, settings, tree)
 
     async def to(receiver: Alert) -> None:
@@ -121,19 +121,19 @@ async def alert_freshness(
 
 async def alert_of(context: DeliveryContext, settings: Settings, tree: Tree, news: News) -> None:
     """Alert of one thing that no pass found. Never raises."""
-    await _send(context, settings, tree, Message((news,)))
+    await send_alert(context, settings, tree, Message((news,)))
 
 
-async def alerts_due(
+async def alert_due(
     context: DeliveryContext, ledger: OpenLedger, rows: list[Row], events: list[Event]
-) -> list[Message]:
+) -> Message | None:
     """Return what is to be told of a pass, and note that it was. Never raises: a failure is logged."""
-    messages: list[Message] = []
-    problem: str | None = None
+    message: Message | None = None
     now = context.clock.now()
 
     def updated(noted: bytes | None) -> bytes:
-        messages[:], after = alerts_of(AlertState.read(noted), rows, events, now)
+        nonlocal message
+        message, after = alerts_of(AlertState.read(noted), rows, events, now)
         return after.written()
 
     try:
@@ -142,16 +142,10 @@ async def alerts_due(
             await ledger.run(lambda writer: writer.notes.put(NOTE, updated))
     except LedgerError as error:
         problem = str(error)
-    if problem is not None:
-        log.error("alert.not_noted", problem=problem)
-        return []
-    return messages
-
-
-async def send_alerts(context: DeliveryContext, settings: Settings, tree: Tree, messages: Iterable[Message]) -> None:
-    """Send messages to the receivers, one after the other. Never raises: failures are logged."""
-    for message in messages:
-        await _send(context, settings, tree, message)
+    else:
+        return message
+    log.error("alert.not_noted", problem=problem)
+    return None
 
 
 _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})

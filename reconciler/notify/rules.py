@@ -183,8 +183,8 @@ class AlertState(Struct):
 
 def alerts_of(
     before: AlertState, rows: Iterable[Row], events: Iterable[Event], now: datetime
-) -> tuple[list[Message], AlertState]:
-    """Return a pass's message and the new state; `before` is not changed."""
+) -> tuple[Message | None, AlertState]:
+    """Return a pass's message, if there is news, and the new state; `before` is not changed."""
     state = AlertState.read(before.written())
     rows = list(rows)
     news = [
@@ -197,7 +197,7 @@ def alerts_of(
     ]
     _drop_solved(state, rows)
     news = _spared(state, news, now)
-    return ([Message(tuple(news))] if news else []), state
+    return Message(tuple(news)) if news else None, state
 
 
 def outages(watches: dict[str, CheckStreak], rows: Iterable[Row], now: datetime) -> list[News]:

@@ -62,6 +62,10 @@ Hooks = Callable[[str], Hook | None]
 def hook_route(hooks: Hooks, count: Callable[[str, str], None]) -> Route:
     """Make the route. `count` is called with each hook's name, empty for an unknown one, and its outcome."""
 
+    def refused(name: str, outcome: str, status: int, text: str) -> Response:
+        count(name, outcome)
+        return PlainTextResponse(f"{text}\n", status_code=status)
+
     async def answer(request: Request) -> Response:
         name = request.path_params["name"]
         try:
@@ -71,30 +75,21 @@ def hook_route(hooks: Hooks, count: Callable[[str, str], None]) -> Route:
         try:
             hook = await run_in_threadpool(hooks, name)
         except SecretsError:
-            count(name, "secret_unreadable")
-            return _said(503, "the secret of this hook cannot be read now")
+            return refused(name, "secret_unreadable", 503, "the secret of this hook cannot be read now")
         if hook is None:
-            count("", "unknown")
-            return _said(404, "there is no such hook")
+            return refused("", "unknown", 404, "there is no such hook")
         if body is None:
-            count(name, "cut_off")
-            return _said(408, "the hook did not come to its end")
+            return refused(name, "cut_off", 408, "the hook did not come to its end")
         if len(body) > BODY_BYTES:
-            count(name, "too_large")
-            return _said(413, "a hook may have 1 MiB")
+            return refused(name, "too_large", 413, "a hook may have 1 MiB")
         headers = dict(request.headers)
         if not await run_in_threadpool(hook.is_signed, headers, body):
-            count(name, "unsigned")
-            return _said(401, "not signed with this hook's secret")
+            return refused(name, "unsigned", 401, "not signed with this hook's secret")
         hook.take(body)
         count(name, "accepted")
         return Response(status_code=204)
 
     return Route("/hooks/{name}", answer, methods=["POST"])
-
-
-def _said(status: int, text: str) -> Response:
-    return PlainTextResponse(f"{text}\n", status_code=status)
 
 
 TOLERANCE_SECONDS = 300

@@ -12,7 +12,7 @@ from reconciler.model.settings import Settings
 from reconciler.model.status import Status
 from reconciler.notify.alerts import Outage
 from reconciler.web.daemon_view import GitView, Live
-from reconciler.web.overview import state_of
+from reconciler.web.views import state_of
 from tests.ledger.states import NOW
 
 DOWN = Outage("2026-12-01T09:00:00Z", "503")

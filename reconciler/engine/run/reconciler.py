@@ -41,7 +41,7 @@ from reconciler.model.report import STATE, Report
 from reconciler.model.selection import PassRequest
 from reconciler.model.status import EventType
 from reconciler.model.value import replace
-from reconciler.notify.alerts import alerts_due
+from reconciler.notify.alerts import alert_due
 from reconciler.notify.delivery import Notifier
 from reconciler.notify.rules import Message
 from reconciler.repository.attribution.given import OFTEN, Givers, changed_since
@@ -70,7 +70,7 @@ class Reconciler:
     on_planned: OnPlanned = no_progress
     services: Services = field(init=False)
     """What was asked for the plan, and with what it is applied."""
-    alerts: list[Message] = field(init=False, default_factory=list)
+    alert: Message | None = field(init=False, default=None)
     """What is to be told of the pass once it is over; it was noted that it was."""
 
     async def plan(self, request: PassRequest, commands: CommandsByGrant) -> Plan:
@@ -315,7 +315,7 @@ class Reconciler:
         if settings.alerts:
             news = await ledger.run(partial(_news, since=plan.policy.now, about=recorded.keys()))
             events = [*tripped, *news]
-            self.alerts = await alerts_due(self.context, ledger, report.rows, events)
+            self.alert = await alert_due(self.context, ledger, report.rows, events)
 
 
 def _followed(noted: bytes | None, plan: Plan, of_files: Collection[Problem], now: datetime) -> bytes:

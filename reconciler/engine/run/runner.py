@@ -32,7 +32,7 @@ from reconciler.model.clock import StoppingClock
 from reconciler.model.report import Report
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Settings
-from reconciler.notify.alerts import send_alerts
+from reconciler.notify.alerts import send_alert
 from reconciler.notify.delivery import Notifier
 from reconciler.repository.git.trees import Tree
 
@@ -134,8 +134,8 @@ class PassRunner:
                 report = await reconciler.apply(plan)
                 if self.applied is not None:
                     await self.applied(state, reconciler.services, plan, report)
-                alerts = reconciler.alerts
-                return report, partial(send_alerts, self.context, settings, tree, alerts) if alerts else None
+                alert = reconciler.alert
+                return report, partial(send_alert, self.context, settings, tree, alert) if alert is not None else None
 
         report, tell = await self._leasing(services, work)
         if tell is not None:  # with nothing leased any more: a receiver may take its time
