@@ -25,7 +25,7 @@ _TAKEN = (
     " AND ((kind IN ('heal', 'mend') AND id > :began)"
     " OR (kind IN ('revoke', 'withdraw') AND id > :ended AND NOT EXISTS (SELECT 1 FROM grants"
     " WHERE grants.hire = attempts.hire AND grants.access = attempts.access"
-    " AND grants.over IN ('reached', 'left') AND grants.ends_moved IS FALSE)))"
+    " AND grants.over IN ('reached', 'left') AND grants.first_ends_at = grants.ends_at)))"
 )
 _MADE = (
     "SELECT DISTINCT integration, hire, access FROM attempts"
@@ -114,7 +114,8 @@ class GuardCounts(LedgerPart):
         The guard may hold what was to be made or updated of them.
         """
         query = (
-            "SELECT integration, hire, access FROM grants WHERE expire_at <= :now AND ends_moved IS TRUE"
+            "SELECT integration, hire, access FROM grants WHERE expire_at <= :now"
+            " AND (first_ends_at IS NULL OR first_ends_at <> ends_at)"
             " AND NOT (guarded IS TRUE AND (lost OR orphaned_at IS NOT NULL)) AND keep IS FALSE AND phase <> :revoked"
         )
         return self._by_integration(query, now=now, revoked=Phase.REVOKED)

@@ -246,7 +246,8 @@ def _left_over(op: Operations, _connection: sa.Connection) -> None:
     """What is begun anew does not forget that an attempt before it may have left an account.
 
     A hire is found again whose file was renamed while an account is under an address of before. A grant is of each
-    sequence by which its hire has it. What a person asked for is told from what git did.
+    sequence by which its hire has it. What a person asked for is told from what git did. An end that was moved may be
+    moved back: what it was at first is kept, as far as that is known.
     """
     _add_columns(op, "grants", sa.Boolean, "left_over", nullable=False, server_default=sa.false())
     _add_columns(op, "grants", sa.Text, "hire_email", nullable=False, server_default="")
@@ -254,6 +255,9 @@ def _left_over(op: Operations, _connection: sa.Connection) -> None:
     _add_columns(op, "grants", sa.JSON, "through", nullable=False, server_default="[]")
     _add_columns(op, "attempts", sa.Boolean, "by_hand", nullable=False, server_default=sa.false())
     op.create_index("grants_hire_address", "grants", [sa.text("lower(hire_email)")])
+    _add_columns(op, "grants", sa.BigInteger, "first_ends_at")
+    op.execute("UPDATE grants SET first_ends_at = ends_at WHERE ends_moved IS FALSE")
+    op.drop_column("grants", "ends_moved")
 
 
 def _make_locks(op: Operations) -> None:

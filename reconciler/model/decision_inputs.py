@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from reconciler.model.grant import Grant, Over, Phase, Record
 from reconciler.model.run import Outcome, Step
 from reconciler.model.settings import DEFAULT, Drift, Settings, Suspension
-from reconciler.model.value import Frozen
+from reconciler.model.value import Frozen, replace
 
 
 class Policy(Frozen):
@@ -175,6 +175,14 @@ def still_wanted(grant: Grant, record: Record | None, now: datetime) -> bool:
     return end is None or end > now
 
 
+def taken_back(record: Record, grant: Grant) -> Record:
+    """Return a record as if no revision had moved its end, where git has the first again before it was revoked."""
+    stays = record.over in (None, Over.REACHED) and record.phase is not Phase.REVOKED
+    if not (stays and record.ends_moved and grant.ends_at(record.acted_at) == record.first_ends_at):
+        return record
+    return replace(record, ends_at=record.first_ends_at, over=None)
+
+
 def acted_on(record: Record, grant: Grant, now: datetime, *, found: bool) -> Fields:
     """Return what the ledger keeps of a wanted grant's end; it begins anew after it was revoked or over."""
     anew = _anew(record) or (record.over is not None and is_over(record, now))
@@ -187,7 +195,7 @@ def acted_on(record: Record, grant: Grant, now: datetime, *, found: bool) -> Fie
         "ends_at": ends_at,
         "expire_at": ends_at,
         "ends_with_hire": ends_at is not None and ends_at == grant.over_at and grant.ends_with_hire,
-        "ends_moved": before is not None and (record.ends_moved or record.ends_at != ends_at),
+        "first_ends_at": ends_at if before is None else record.first_ends_at,
         "over": None,
     }
 
@@ -214,14 +222,12 @@ def gone(record: Record, ran_out: datetime | None) -> Fields:
     What `ran_out` does not begin anew while its entry stays: only the ledger knows from when its `for` counted.
     """
     if ran_out is not None and not record.ended:
-        ends = {"over": Over.REACHED, "ends_at": ran_out, "ends_with_hire": False}
-        return {**ends, "ends_moved": True, "expire_at": None}
+        return {**NO_END, "acted_at": record.acted_at, "over": Over.REACHED, "ends_at": ran_out}
     return {"expire_at": None} if record.ended else NO_END
 
 
 NO_END: Fields = {
-    **dict.fromkeys(("acted_at", "ends_at", "expire_at", "over")),
+    **dict.fromkeys(("acted_at", "ends_at", "first_ends_at", "expire_at", "over")),
     "ends_with_hire": False,
-    "ends_moved": False,
 }
 """What a grant has that was revoked before its time was over."""

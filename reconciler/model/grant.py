@@ -225,8 +225,8 @@ class Record(Frozen):
     """When it was first acted on: by its first attempt, or by the check that found it."""
     ends_at: datetime | None = None
     ends_with_hire: bool = False
-    ends_moved: bool = False
-    """When it ends, as long as that lay ahead: with the hire's last day? Changed since it was first acted on?"""
+    first_ends_at: datetime | None = None
+    """When it ends, as long as that lay ahead: with the hire's last day? By git when it was first acted on?"""
     over: Over | None = None
     """What became of it, if that is over or its entry left git."""
     expire_at: datetime | None = None
@@ -275,6 +275,11 @@ class Record(Frozen):
     def ended(self) -> bool:
         """Whether a pass has seen that its time is over."""
         return self.over is not None and self.over is not Over.OUT
+
+    @property
+    def ends_moved(self) -> bool:
+        """Whether a revision set or moved its end since it was first acted on."""
+        return self.ends_at != self.first_ends_at
 
     @property
     def revoking(self) -> bool:

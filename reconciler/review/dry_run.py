@@ -170,7 +170,8 @@ def _bare(item: PlannedGrant) -> PlannedGrant:
             record.source,
             executed_at=record.executed_at,
             confirmed_at=record.confirmed_at,
-            ends_moved=record.ends_moved,
+            ends_at=record.ends_at,
+            first_ends_at=record.first_ends_at,
         )
     return replace(
         item,

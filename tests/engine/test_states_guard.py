@@ -24,15 +24,20 @@ def provisioned(repo, accounts) -> Machine:
     return confirmed(repo, accounts)
 
 
-def confirmed(repo, accounts) -> Machine:
+def confirmed(repo, accounts, until=None) -> Machine:
     repo.settings(gnupg_home=repo.gnupg.path)
     repo.manifest("tool", accounts.manifest(revoke=True))
-    for number in range(20):
-        repo.hire(f"h{number:02}", "tool")
-    repo.commit()
+    end(repo, range(20), until)
     machine = Machine(repo)
     machine.reconcile()
     return machine
+
+
+def end(repo, numbers, until):
+    """Commit when what these have ends."""
+    for number in numbers:
+        repo.hire(f"h{number:02}", {"integration": "tool", **({} if until is None else {"until": until})})
+    repo.commit()
 
 
 def lose(accounts, *numbers):
@@ -847,6 +852,32 @@ def test_a_time_that_a_revision_set_counts_over_all_parts_once_it_is_over(twenty
     assert accounts.calls("DELETE") == []
     assert not held(twenty.reconcile(released=True))
     assert len(accounts.calls("DELETE")) == 6
+
+
+@pytest.mark.parametrize("first", [None, "2026-12-01T18:00Z", "2026-12-01T11:00Z"])
+def test_times_that_are_held_can_be_taken_back(accounts, repo, first):
+    """Everybody has the first end again, also where that is over by then."""
+    machine = confirmed(repo, accounts, until=first)
+    end(repo, range(8), "2026-12-01T10:00Z")
+    machine.reconcile()
+    machine.clock.turn(hours=1)
+    assert len(held(machine.reconcile())) == 8
+    machine.clock.turn(hours=1)
+    end(repo, range(8), first)
+    over = first == "2026-12-01T11:00Z"
+    assert {item.status for item in machine.reconcile().rows} == {Status.REVOKED if over else Status.PRESENT}
+    machine.clock.turn(hours=7)
+    assert held(machine.reconcile()) == set()
+    assert len(accounts.calls("DELETE")) == (20 if first else 0)
+
+
+def test_times_that_are_moved_and_moved_back_are_over_by_themselves(accounts, repo):
+    machine = confirmed(repo, accounts, until="2026-12-01T10:00Z")
+    for until in ("2026-12-01T18:00Z", "2026-12-01T10:00Z"):
+        end(repo, range(20), until)
+        machine.reconcile()
+    machine.clock.turn(hours=1)
+    assert {item.status for item in machine.reconcile().rows} == {Status.REVOKED}
 
 
 @pytest.mark.parametrize("ends", ["a time that was moved", "a later commit"])

@@ -226,8 +226,8 @@ class Row:
     """Its end, which lay ahead then or was set since."""
     of_hire: bool = False
     """Whether that is the end of the hire's last day, and the entry has no earlier one of its own."""
-    moved: bool = False
-    """Whether a revision set or moved its end since it was first acted on."""
+    first: datetime | None = None
+    """Its end by git when it was first acted on."""
     over: str | None = None
     """Whether a pass met it over: `stays` as long as git has had the entry since, `left` once it had not.
 
@@ -261,6 +261,11 @@ class Row:
         return ended or self.over in ENDED
 
     @property
+    def moved(self) -> bool:
+        """Whether a revision set or moved its end since it was first acted on."""
+        return self.ends_at != self.first
+
+    @property
     def settled(self) -> bool:
         return self.executed or self.confirmed
 
@@ -288,9 +293,8 @@ NOT_AS_WANTED: Mapping[str, Any] = {"as_wanted": False, "unseen": False, "accept
 """What is remembered of a seat that was not yet found as git wants it."""
 
 NO_END: Mapping[str, Any] = {
-    **dict.fromkeys(("acted_at", "ends_at", "ask_at", "over")),
+    **dict.fromkeys(("acted_at", "ends_at", "first", "ask_at", "over")),
     "of_hire": False,
-    "moved": False,
 }
 
 ENDED = ("stays", "left")
@@ -531,7 +535,7 @@ class Judgement:
                     if scope.covers(grant):
                         found[grant] = whole[integration]
                 elif grant in self.rows and scope.covers(grant):
-                    row = self.rows[grant]
+                    row = self._row(git, grant)
                     over = row.is_over(now) and _has(git, grant)
                     stays = over or _ran_out(git, row, grant, now) is not None  # else it would begin anew
                     if not self._unreadable(git, grant) and not row.something_left and not stays:
@@ -558,7 +562,7 @@ class Judgement:
         """
         if not _has(git, grant):
             return False
-        row = self.rows.get(grant, Row())
+        row = self._row(git, grant)
         if row.over not in ("out", "left") and row.is_over(now) and not row.of_hire:
             return False
         anew = row.is_over(now) or row.phase is Phase.REVOKED
@@ -578,7 +582,7 @@ class Judgement:
         blind: bool,
     ) -> Duty:
         (name, integration), person = grant, git.people[grant[0]]
-        entry, row = git.access(name)[integration], self._now(grant, now)
+        entry, row = git.access(name)[integration], self._now(git, grant, now)
         if _misfits(git, grant):
             return Duty("invalid", untouched=grant in self.rows)
         if _suspended(git, grant, now.date()):
@@ -739,7 +743,7 @@ class Judgement:
 
     def _left(self, git: Git, now: datetime, look: Callable[[Grant], Seen], grant: Grant) -> Duty:
         """What the ledger has beyond what git wants."""
-        row, asked = self._now(grant, now), self.commands.get(grant) == "revoke"
+        row, asked = self._now(git, grant, now), self.commands.get(grant) == "revoke"
         over = row.is_over(now)
         if not over and self._unreadable(git, grant):
             return Duty("invalid", untouched=True)
@@ -887,7 +891,7 @@ class Judgement:
             del self.rows[grant]
         for grant, duty in duties.items():
             self.stems[grant[0]] = git.people[grant[0]].stem
-            row = self._now(grant, now)
+            row = self._now(git, grant, now)
             self.rows[grant] = replace(
                 self._planned(git, row, grant, duty, now), **self._ends(git, row, grant, duty, now)
             )
@@ -1052,9 +1056,17 @@ class Judgement:
         """What it needs did not come to be."""
         self.rows[grant] = replace(self.rows[grant], status="scheduled")
 
-    def _now(self, grant: Grant, now: datetime) -> Row:
-        """The row as it counts now: what lies further ahead than it can comes from a clock that jumped."""
+    def _row(self, git: Git, grant: Grant) -> Row:
+        """The row, as if no revision had moved its end where git has the first one again before it was revoked."""
         row = self.rows.get(grant, Row())
+        stays = row.over in (None, "stays") and row.phase is not Phase.REVOKED and _has(git, grant)
+        if not stays or not row.moved or _end(git, grant, row.acted_at)[0] != row.first:
+            return row
+        return replace(row, ends_at=row.first, over=None)
+
+    def _now(self, git: Git, grant: Grant, now: datetime) -> Row:
+        """The row as it counts now: what lies further ahead than it can comes from a clock that jumped."""
+        row = self._row(git, grant)
         if row.retry_at is not None:
             row = replace(row, retry_at=min(row.retry_at, now + DELAY))
         if row.healed_at is not None:
@@ -1168,7 +1180,7 @@ def _acted_on(git: Git, row: Row, grant: Grant, now: datetime, *, found: bool) -
         "acted_at": acted_at,
         "ends_at": ends_at,
         "of_hire": of_hire,
-        "moved": before is not None and (row.moved or row.ends_at != ends_at),
+        "first": ends_at if before is None else row.first,
         "over": None,
         "ask_at": ends_at,
     }
@@ -1179,8 +1191,7 @@ def _gone(git: Git, row: Row, grant: Grant, now: datetime) -> Mapping[str, Any]:
     if row.over in ENDED:
         return {"ask_at": None}
     end = _ran_out(git, row, grant, now)
-    ends = {"over": "stays", "ends_at": end, "of_hire": False, "ask_at": None, "moved": True}
-    return NO_END if end is None else ends
+    return NO_END if end is None else {**NO_END, "acted_at": row.acted_at, "over": "stays", "ends_at": end}
 
 
 def _ran_out(git: Git, row: Row, grant: Grant, now: datetime) -> datetime | None:

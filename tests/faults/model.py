@@ -1215,7 +1215,7 @@ def _of(record: Record) -> dict[str, Any]:
         "acted_at": record.acted_at,
         "ends_at": record.ends_at,
         "of_hire": record.ends_with_hire,
-        "moved": record.ends_moved,
+        "first": record.first_ends_at,
         "over": {None: None, "out": "out", "reached": "stays", "left": "left"}[record.over],
         "ask_at": record.expire_at,
     }
@@ -1225,7 +1225,7 @@ def _ours(row: Row) -> dict[str, Any]:
     kept = ("phase", "retry_at", "healed_at", "executed", "confirmed", "lost", "fresh", "revoking", "by_hand")
     attempts = row.attempts if row.phase in ("retrying", "failed") else None
     more = ("orphan", "guarded", "of_sequence", "unseen", "unchecked", "invitations")
-    ends = ("acted_at", "ends_at", "of_hire", "moved", "over", "ask_at")
+    ends = ("acted_at", "ends_at", "of_hire", "first", "over", "ask_at")
     return {name: getattr(row, name) for name in (*kept, *more, *ends)} | {"attempts": attempts}
 
 

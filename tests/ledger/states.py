@@ -69,14 +69,15 @@ OLDER = EARLIER[-1].stem
 
 
 def as_older(root: Path) -> Iterator[str]:
-    """The statements that take out of the newest tables what the schema before did not have, by its recipe."""
+    """The statements that make the newest tables those of the schema before, by its recipe."""
     with closing(sqlite3.connect(earlier(EARLIER[-1], root))) as older:
         for name, table in schema.metadata.tables.items():
-            had = {column for _, column, *_ in older.execute(f"pragma table_info({name})")}
+            had = {column: kind for _, column, kind, *_ in older.execute(f"pragma table_info({name})")}
             indexes = {index for _, index, *_ in older.execute(f"pragma index_list({name})")}
             if had:
                 yield from (f"drop index {index.name}" for index in table.indexes if index.name not in indexes)
             gone = [f'drop column "{column.name}"' for column in table.columns if column.name not in had]
+            gone += [f'add column "{column}" {kind}' for column, kind in had.items() if column not in table.columns]
             if not had:
                 yield f"drop table {name}"
             elif gone:

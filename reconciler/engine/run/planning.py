@@ -32,7 +32,7 @@ from reconciler.ledger.entries import GrantFilter
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import ReadState
-from reconciler.model.decision_inputs import Policy, is_over
+from reconciler.model.decision_inputs import Policy, is_over, taken_back
 from reconciler.model.errors import Blocked, Problem
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import STATE
@@ -246,6 +246,9 @@ class Planning:
         known = {key: records.remembered(row, policy.now, self.settings.retry_delay) for key, row in rows.items()}
         if ledger.unattended:
             known = as_settled(known, await ledger.run(lambda reader: reader.attempts.open()), policy)
+        moved = {key: row for key, row in known.items() if row.ends_moved}
+        wanted = (grant for key in moved for grant in self.desired.grants(key.hire) if grant.key == key)
+        known |= {grant.key: taken_back(moved[grant.key], grant) for grant in wanted}
         await self.yielder.pause()
 
         renamer = Renamer(
