@@ -15,7 +15,7 @@ from reconciler.daemon.fleet.single_pass import leased, member_name
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.wiring import integrations_of
-from reconciler.engine.state import OpenState, joining
+from reconciler.engine.state import OpenState, sharing
 from reconciler.engine.trust import refuse_fresh_start, trust_of
 from reconciler.intake.reading import as_integrations
 from reconciler.ledger.ledger import OpenLedger
@@ -97,7 +97,7 @@ async def renewing_state(
         with shared_state(context, settings, tree) as state:
             yield state
         return
-    with joining(context, settings, tree, member_name("reconcile import")) as state:
+    with sharing(context, settings, tree, member_name("reconcile import"), acts=False) as state:
         if (fault := state.sealing.fault) is not None:
             raise SecretsError(fault)
         async with leased(state, clock, [service]) as mine:

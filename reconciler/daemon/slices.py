@@ -121,10 +121,9 @@ async def by_service(
         found += await ledger.run(partial(_noted, named=named, grants=selection.grants))
         grants = chain.from_iterable(map(desired.grants, named))
         found += [(each.key, each.integration) for each in grants if selection.covers(each.key, each.integration)]
-    service_of = _by_integration(desired.services)
     own: dict[str, set[Key]] = {}
     for key, integration in found:
-        own.setdefault(service_of.get(integration, NO_SERVICE), set()).add(key)
+        own.setdefault(desired.service_of(integration), set()).add(key)
     parts = cut(selection, desired.services, [(key.hire, integration) for key, integration in found])
     return {name: replace(part, grants=frozenset(own.get(name, ()))) for name, part in parts.items()}
 
@@ -132,11 +131,6 @@ async def by_service(
 def _noted(ledger: LedgerReader, named: Collection[str], grants: Collection[Key]) -> list[tuple[Key, str]]:
     """Return the integrations of some grants, as the ledger has them."""
     return [(record.key, record.integration) for record in ledger.grants.records(named) if record.key in grants]
-
-
-def _by_integration(services: Mapping[str, Service]) -> dict[str, str]:
-    """Map each integration to its service."""
-    return {integration: name for name, service in services.items() for integration in service.manifests}
 
 
 def cut(
@@ -148,7 +142,7 @@ def cut(
     service. Hires that use none are in the part of `NO_SERVICE`, unless only some integrations are selected.
     """
     manifests = {name: frozenset(service.manifests) for name, service in services.items()}
-    service_of = _by_integration(services)
+    service_of = {integration: name for name, own in manifests.items() for integration in own}
     if uses is None:
         names = {service_of.get(item, NO_SERVICE) for item in selection.integrations or ()} or {*manifests, NO_SERVICE}
         return {name: _part(selection, name, manifests, selection.hires) for name in names}

@@ -98,36 +98,23 @@ def sharing(
     tree: Tree,
     name: str,
     lost: Callable[[], None] | None = None,
+    *,
+    acts: bool = True,
 ) -> Iterator[OpenState]:
     """Share a server's state as a member of this name; a pass has to lease the services that it writes for.
 
     A daemon's `lost` is called, from another thread, once the member is over. Raises StateLockedError where the name is
-    another's, LedgerError where the state cannot be opened or was lost, RepositoryError where there are no commits.
+    another's, LedgerError where the state cannot be opened or was lost, RepositoryError where there are no commits for
+    work that `acts` on a revision.
     """
-    if tree.revision == WORKTREE:
-        raise RepositoryError(
-            f"{context.root} is no git checkout, and state {context.state(settings, tree)} is shared by several "
-            "clones, which agree by their commits on what is newest: `git init`, or mend `state`"
-        )
-    with joining(context, settings, tree, name, lost) as state:
-        yield state
-
-
-@contextmanager
-def joining(
-    context: Context,
-    settings: Settings,
-    tree: Tree,
-    name: str,
-    lost: Callable[[], None] | None = None,
-) -> Iterator[OpenState]:
-    """Share a server's state like `sharing`, for work that acts on no revision."""
     location = context.state(settings, tree)
+    if acts and tree.revision == WORKTREE:
+        raise RepositoryError(
+            f"{context.root} is no git checkout, and state {location} is shared by several clones, which agree by "
+            "their commits on what is newest: `git init`, or mend `state`"
+        )
     refuse_fresh_start(context.checkout, location)
-    with (
-        location.shared(name, lost, context.reached) as held,
-        _open(context, settings, tree, held) as state,
-    ):
+    with location.shared(name, lost, context.reached) as held, _open(context, settings, tree, held) as state:
         yield state
 
 

@@ -134,11 +134,7 @@ def _known_requests(
 def _known(desired: Desired, loaded: Loaded[AccessRequest], records: Mapping[Key, Record], now: datetime) -> Request:
     key, lasts = Key(loaded.model.hire, loaded.stem), loaded.model.access.for_
     record = records.get(key)
-    grant = (
-        next((each for each in desired.grants(key.hire) if each.key == key), None)
-        if key.hire in desired.hires
-        else None
-    )
+    grant = desired.grant(key)
     acted = None if record is None else record.acted_at or record.executed_at or record.confirmed_at
     first = None if grant is None else first_moment(grant.begins, desired.files.settings.timezone)
     begun = acted or max((each for each in (loaded.model.requested_at, first) if each is not None), default=None)

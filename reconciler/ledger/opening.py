@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sqlite.lock import StateLock
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from reconciler.ledger.postgres.membership import Membership
     from reconciler.ledger.postgres.reading import Server
     from reconciler.ledger.writer import LedgerWriter
+    from reconciler.repository.git.checkout import Checkout
 
 _SQLITE = "sqlite:///"
 
@@ -36,20 +37,6 @@ REPOSITORY = "repository"
 
 def _none() -> None:
     """No password."""
-
-
-class Repository(Protocol):
-    """A repository, identified by its commits.
-
-    A SQLite file lies within its repository. A URL is easily copied to the settings of another repository, for which
-    all grants of the first would be orphans, so the first commit is noted in a server's state.
-    """
-
-    def first_commit(self) -> str | None:
-        """Return the id of its first commit; None if it has none or it is unknown."""
-
-    def may_have(self, commit: str) -> bool:
-        """Whether it has a commit, or may have it."""
 
 
 class HeldLedger(Frozen):
@@ -64,13 +51,15 @@ class HeldLedger(Frozen):
 class StateLocation(Frozen):
     """A state by its URL: a SQLite file, relative to the repository's root, or a database of a PostgreSQL server.
 
-    `password` is called only before connecting to a server. A server's state belongs to one `repository`.
+    `password` is called only before connecting to a server. A SQLite file lies within its repository. A URL is easily
+    copied to the settings of another one, for which all grants of the first would be orphans: a server's state belongs
+    to one `repository`, whose first commit is noted in it.
     """
 
     url: str
     root: Path
     password: Callable[[], str | None] = _none
-    repository: Repository | None = None
+    repository: Checkout | None = None
 
     @property
     def file(self) -> Path | None:
@@ -198,14 +187,14 @@ class StateLocation(Frozen):
         return self.url if self.file is None else str(self.file)
 
 
-def _claim(ledger: LedgerWriter, repository: Repository) -> None:
+def _claim(ledger: LedgerWriter, repository: Checkout) -> None:
     """Note the repository in a state without such a note. Raises LedgerError if the state is another repository's."""
     _refuse_another(ledger, repository)
     if ledger.notes.get(REPOSITORY) is None and (first := repository.first_commit()) is not None:
         ledger.notes.put(REPOSITORY, lambda there: there or first.encode())
 
 
-def _refuse_another(ledger: LedgerReader, repository: Repository) -> None:
+def _refuse_another(ledger: LedgerReader, repository: Checkout) -> None:
     """Raise LedgerError if the state is another repository's."""
     noted = ledger.notes.get(REPOSITORY)
     if noted is not None and not repository.may_have(noted.decode()):

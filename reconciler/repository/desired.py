@@ -267,6 +267,10 @@ class Desired:
                 self._room += 1 + len(self._joined.popitem(last=False)[1].grants)
         return grants
 
+    def grant(self, key: Key) -> Grant | None:
+        """Return one grant; None if there is none, or its hire's file cannot be read."""
+        return next((grant for grant in self.grants(key.hire) if grant.key == key), None)
+
     def problems_of_file(self, hire: str) -> tuple[Problem, ...]:
         """Return what is wrong or doubtful in a hire's file, whatever its grants are: remembered with these."""
         known = self._joined.get(hire)

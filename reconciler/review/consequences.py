@@ -195,7 +195,7 @@ def over_before(changes: Iterable[Change], before: Desired, after: Desired) -> I
         key = change.key
         if change.kind is not ChangeKind.ADDED or key.hire not in any_day.hires:
             continue
-        was = next((each for each in any_day.grants(key.hire) if each.key == key), None)
+        was = any_day.grant(key)
         if was is not None and was.over_at is not None and not was.ends_with_hire:
             (file, _, line), *_ = (each.source.rpartition(":") for each in after.grants(key.hire) if each.key == key)
             over = f"access {key.access} of {key.hire}: its time was over in the base"

@@ -21,6 +21,7 @@ from reconciler.ledger.postgres.reading import Server
 from reconciler.ledger.reading import HEAD
 from reconciler.model.errors import LedgerError
 from reconciler.model.value import replace
+from reconciler.repository.git.checkout import Checkout
 from tests.ledger.states import ADA, OLDER, as_older, change
 from tests.postgres import Databases, Wire
 from tests.servers import eventually
@@ -89,13 +90,6 @@ def test_members_that_start_together_make_one_state(databases: Databases, empty:
 def test_interrupted_first_start_blocks_no_later_start(
     databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str, sent: bytes
 ) -> None:
-    class Ours:
-        def first_commit(self) -> str:
-            return "c0ffee"
-
-        def may_have(self, commit: str) -> bool:
-            return commit == "c0ffee"
-
     monkeypatch.setattr(postgres_writing, "IDLE", timedelta(seconds=0.1))
     with databases.made(template) as url, closing(Server(url).connect()) as dead:
         dead.pgconn.enter_pipeline_mode()
@@ -103,7 +97,7 @@ def test_interrupted_first_start_blocks_no_later_start(
         dead.pgconn.send_flush_request()
         dead.pgconn.flush()
         time.sleep(0.3)
-        with closing(StateLocation(url, tmp_path, repository=Ours()).writer()) as ledger:
+        with closing(StateLocation(url, tmp_path, repository=_Repository("c0ffee")).writer()) as ledger:
             assert ledger.notes.get("repository") == b"c0ffee"
 
 
@@ -285,14 +279,14 @@ def test_state_is_one_repositorys(made: StateLocation) -> None:
         assert list(ledger.grants.records()) == [ADA]
 
 
-class _Repository:
+class _Repository(Checkout):
     """With one commit."""
 
     def __init__(self, commit: str) -> None:
-        self._commit = commit
+        self._first = commit
 
     def first_commit(self) -> str:
-        return self._commit
+        return self._first
 
     def may_have(self, commit: str) -> bool:
-        return commit == self._commit
+        return commit == self._first

@@ -76,7 +76,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
         found = asyncio.run(who_gave(here.context.checkout, desired, Ledger(ledger), [key.hire]))
         given = (ledger.given.of([key.hire]) | found).get(key)
     record, in_git = records.get(key), any_day.get(key)
-    grant = next((each for each in desired.grants(key.hire) if each.key == key), None)
+    grant = desired.grant(key)
     if grant is not None and not still_wanted(grant, record, policy.now):
         grant = None
     if grant is not None:  # what is over has stored something, too

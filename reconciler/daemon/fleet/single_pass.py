@@ -221,9 +221,7 @@ class FleetPass:
         """Find the entries that wait for another entry, which may be present by now, or gone."""
         found = {key for key, row in self._rows.items() if row.status is Status.SCHEDULED}
         gone = {key for key, row in self._rows.items() if row.action is Action.REVOKE}
-        return gone | {
-            grant.key for key in found for grant in self.desired.grants(key.hire) if grant.key == key and grant.needs
-        }
+        return gone | {key for key in found if (grant := self.desired.grant(key)) is not None and grant.needs}
 
     async def _apply(self, command: Command) -> None:
         """Act on a command, as the leader would; for a fleet without one."""

@@ -258,7 +258,7 @@ def _there(record: Record, now: datetime) -> Changed:
 def _done(record: Record, verdict: Verdict | None, now: datetime, *, deletes: bool) -> Changed:
     """Return the record of an account that is locked, or of a grant that has none."""
     match verdict:
-        case Present() | Missing() if record.phase is Phase.REVOKED or not record.leaves_something:
+        case Present() | Missing() if not record.may_remain:
             # Nothing of the program's: an account that is off is as it was, once the lock ends.
             return replace(record, checked_at=now, last_error=None, **SETTLED), []
         case Present() | Missing():

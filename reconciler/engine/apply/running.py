@@ -188,8 +188,8 @@ async def refuse_overtaken(context: Context, ledger: OpenLedger, job: AttemptReq
         raise Overtaken
     if job.planned.lock is not None:
         return
-    found = (grant for grant in desired.grants(record.key.hire) if grant.key == record.key)
-    wanted = next((grant for grant in found if still_wanted(grant, record, now)), None)
+    found = desired.grant(record.key)
+    wanted = found if found is not None and still_wanted(found, record, now) else None
     as_planned = wanted is None if job.wanted is None else wanted is not None and wanted.asks_as(job.wanted)
     broken = desired.holds(record) is not None and not is_over(record, now)
     if broken or not as_planned or not desired.rules_as(planned, record.integration) or await context.outdated():

@@ -23,7 +23,7 @@ from reconciler.engine.observe.checker import Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.model.decision_inputs import still_wanted
 from reconciler.model.errors import Blocked
-from reconciler.model.grant import Grant, Key, Phase, Record
+from reconciler.model.grant import Grant, Key, Record
 from reconciler.model.scope import LEDGER, Layer
 from reconciler.model.template import roots
 from reconciler.model.value import Frozen
@@ -309,7 +309,7 @@ class Rivals:
         accounts: dict[str, tuple[Record, str]] = {}
         for record, why in await kept():
             integration = self._integrations.get(record.integration)
-            if integration is not None and record.leaves_something and record.phase is not Phase.REVOKED:
+            if integration is not None and record.may_remain:
                 meant = account(integration.manifest, record.service, (Layer(LEDGER, record.values),))
                 if meant is not None:
                     accounts[meant] = record, why
@@ -380,7 +380,7 @@ def _account(grant: Grant) -> str | None:
 
 def _has(record: Record, grant: Grant, meant: str) -> bool:
     """Whether a grant has the account by the ledger; a choice by name is taken for what was sent."""
-    if grant.manifest is None or record.phase is Phase.REVOKED or not record.leaves_something:
+    if grant.manifest is None or not record.may_remain:
         return False
     values = {**record.values, **dict(grant.choices)}
     return account(grant.manifest, grant.service, (Layer(LEDGER, values),)) == meant

@@ -15,7 +15,7 @@ from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.grants import PlanningInputs
 from reconciler.engine.run.orphans import OrphanPlanner
 from reconciler.model.errors import Blocked
-from reconciler.model.grant import Decision, Grant, Phase, Record
+from reconciler.model.grant import Decision, Grant, Record
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.run import Kind
 from reconciler.model.value import replace
@@ -41,9 +41,7 @@ class LockPlanner:
         if grant is not None and grant.refused:  # what it names need not be theirs; what it gave is in the ledger
             grant = None
         rival = None if grant is None or grant.hold is not None else await self._inputs.rival(grant, record)
-        places = (
-            [record] if record is not None and record.phase is not Phase.REVOKED and record.leaves_something else []
-        )
+        places = [record] if record is not None and record.may_remain else []
         if grant is not None:
             try:
                 places += await self._as_git_has_it(grant, record, known=bool(places))

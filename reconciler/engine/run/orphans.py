@@ -47,8 +47,7 @@ class OrphanPlanner:
 
     def _ran_out(self, record: Record) -> datetime | None:
         """Return when an entry was over by its `for`, if that is why it counts no longer."""
-        grants, now = self._inputs.desired.grants(record.key.hire), self._inputs.policy.now
-        mine = next((grant for grant in grants if grant.key == record.key), None)
+        mine, now = self._inputs.desired.grant(record.key), self._inputs.policy.now
         if mine is None or not still_wanted(mine, None, now):
             return None
         end = mine.ends_at(record.acted_at)
@@ -416,7 +415,7 @@ def _as_recorded(grant: Grant | None, record: Record) -> bool:
 
 def _to_be_revoked(record: Record) -> bool:
     """Whether no pass has tried yet to revoke what git no longer wants, or has decided that it does not."""
-    if record.phase is Phase.REVOKED or record.revoking or not record.leaves_something:
+    if record.revoking or not record.may_remain:
         return False
     return record.orphaned_at is None or record.action is Action.REVOKE or record.uncounted
 

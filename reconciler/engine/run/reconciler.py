@@ -300,7 +300,7 @@ class Reconciler:
         hires = plan.selection.hires
         if hires is not None and key.hire not in hires:
             return False
-        return all(grant.key != key for grant in self.services.desired.grants(key.hire))
+        return self.services.desired.grant(key) is None
 
     async def _close(self, plan: Plan, recorded: Recorded, report: Report, tripped: list[Event]) -> None:
         """Save the pass's summary for `status`, and note what alerts are due."""

@@ -203,7 +203,7 @@ class Renamer(Frozen, kw_only=True):
                 if own is not None and former is not None:
                     if not still_wanted(grant, own, self.policy.now):
                         continue
-                    if back is None and (own.phase is Phase.REVOKED or not own.leaves_something):
+                    if back is None and not own.may_remain:
                         continue
                     taken = names | {each.key.access for each in records if each is not back}
                     moves[grant.key] = Key(hire, _free(f"{grant.key.access}{APART}{as_shown(former)}", taken))
@@ -230,7 +230,7 @@ class Renamer(Frozen, kw_only=True):
                     continue
                 theirs = [each for each in found.values() if each.key.hire == hire]
                 back = next((each.key for each in theirs if _goes_with(each, access, need, moves)), None)
-                if own is not None and (back is not None or _lasts(own)):
+                if own is not None and (back is not None or own.may_remain):
                     taken = {each.key.access for each in theirs if each.key != back}
                     more[grant.key] = Key(hire, _free(f"{access}{place.access.removeprefix(need)}", taken))
                 if back is not None:
@@ -246,13 +246,12 @@ class Renamer(Frozen, kw_only=True):
         moves: dict[Key, Key] = {}
         for key, record in found.items():
             integration = self.integrations.get(record.integration)
-            if integration is None or "email" not in integration.names.asked_with or not _lasts(record):
+            if integration is None or "email" not in integration.names.asked_with or not record.may_remain:
                 continue
             entry, file = self._entry_again(record, found), self.desired.hires.file(key.hire)
             if entry is None and (file is None or file.email is None or not _elsewhere(record, file.email)):
                 continue
-            grant = next((grant for grant in self.desired.grants(key.hire) if grant.key == key), None)
-            now = self.policy.now
+            grant, now = self.desired.grant(key), self.policy.now
             if spent(record, now) if grant is None else not still_wanted(grant, record, now):
                 continue
             if entry is not None:
@@ -275,8 +274,8 @@ class Renamer(Frozen, kw_only=True):
         entry = Key(hire, access.removesuffix(f"{APART}{_address(record)}")) if APART in access else record.key
         if entry in found:
             return None
-        wanted = (grant for grant in self.desired.grants(hire) if grant.key == entry)
-        return next((entry for grant in wanted if _was(record, grant)), None)
+        wanted = self.desired.grant(entry)
+        return entry if wanted is not None and _was(record, wanted) else None
 
     async def _is_left(self, integration: Integration, record: Record, grant: Grant) -> bool:
         """Whether the account of before is one of its own: it stays, and the entry is about a new one."""
@@ -383,21 +382,17 @@ def _is_about(record: Record, integration: Integration, now: Mapping[str, Any]) 
     return same and _former(record, integration, now) is None
 
 
-def _lasts(record: Record) -> bool:
-    return record.phase is not Phase.REVOKED and record.leaves_something
-
-
 def _was(record: Record, grant: Grant) -> bool:
     """Whether a record is of the account of before that a grant is about again."""
-    apart = record.key.access.startswith(f"{grant.key.access}{APART}")
-    return apart and record.integration == grant.integration and _lasts(record) and not _elsewhere(record, grant.email)
+    apart = record.key.access.startswith(f"{grant.key.access}{APART}") and record.integration == grant.integration
+    return apart and record.may_remain and not _elsewhere(record, grant.email)
 
 
 def _goes_with(record: Record, access: str, need: str, moves: Mapping[Key, Key]) -> bool:
     """Whether a row that was set apart from an entry needs one that is about what it was about again."""
     hire, name = record.key
     again = any(moves.get(Key(hire, each)) == Key(hire, need) for each in record.needs)
-    return name.startswith(f"{access}{APART}") and _lasts(record) and again
+    return name.startswith(f"{access}{APART}") and record.may_remain and again
 
 
 def _may_be_invited(record: Record) -> bool:
