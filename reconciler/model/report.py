@@ -92,7 +92,8 @@ class Row(Frozen):
     @property
     def waits_for_person(self) -> bool:
         """Whether it is not as git wants it, and only a person can change that."""
-        return self.status is Status.DIFFERS and self.action is Action.NONE and not self.unseen
+        differs = self.status is Status.DIFFERS and not self.unseen
+        return self.action is Action.NONE and (differs or self.code is ReasonCode.UNABLE)
 
     @classmethod
     def of(

@@ -38,7 +38,7 @@ SHOWN = 20
 ANSWERED = frozenset({Status.PRESENT, Status.DIFFERS, Status.MISSING, Status.UNCONFIRMED})
 """The statuses that show that a check was answered; others do not show whether there was one."""
 
-SAME = frozenset({Status.UNKNOWN, Status.SUSPENDED, Status.SCHEDULED, Status.INVALID, Status.BLOCKED})
+SAME = frozenset({Status.UNKNOWN, Status.ORPHANED, Status.SUSPENDED, Status.SCHEDULED, Status.INVALID, Status.BLOCKED})
 """The statuses in which a grant that differs is as it was, as far as anybody knows."""
 
 HELD_BACK = frozenset({Status.SUSPENDED, Status.SCHEDULED, Status.INVALID, Status.BLOCKED, Status.FAILED})
@@ -262,7 +262,7 @@ def _failed(row: Row) -> bool:
 
 
 def _left_to_a_person(row: Row) -> bool:
-    """Whether a grant differs, and that is not reported as drift."""
+    """Whether a grant is not as git wants it, and that is not reported as drift."""
     return row.waits_for_person and row.code is not ReasonCode.DRIFT
 
 

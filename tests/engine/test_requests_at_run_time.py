@@ -300,7 +300,7 @@ def test_what_is_left_at_a_former_address_is_not_asked_with_what_is_stored_of_a_
         repo.commit()
     former = row(machine.reconcile(), "ada", "badge~ada@example.com" if in_git else "badge")
     assert former.status is Status.ORPHANED
-    assert former.reason == "no longer in git; variable {{MEMBER}} is not known"
+    assert former.reason == "no longer in git; variable {{MEMBER}} is not known: remove the account there"
     repo.remove("hires/ada.yaml")
     repo.commit()
     machine.reconcile()

@@ -292,6 +292,23 @@ def test_revocation_after_a_lock_that_failed_counts_its_attempts_anew(lockable, 
     assert row(lockable.reconcile(), "ada", "tool").status is Status.REVOKED
 
 
+def test_what_a_lock_lacks_is_said_until_a_person_has_locked_the_account(lockable, accounts, repo):
+    """It was never looked for, so that the lock was not done for ever."""
+    manifest = accounts.lockable()
+    manifest["lock"][0]["data"]["seat"] = "{{SEAT}}"
+    repo.manifest("tool", manifest)
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    lockable.lock("ada")
+    report = lockable.reconcile()
+    assert (row(report, "ada", "tool").locked, report.wrong) == (LockState.PENDING, True)
+    assert "{{SEAT}}" in row(report, "ada", "tool").reason
+    accounts.people["ada@example.com"]["active"] = False
+    report = lockable.reconcile()
+    assert (row(report, "ada", "tool").locked, report.wrong) == (LockState.DONE, False)
+    assert accounts.calls("PATCH") == []
+
+
 def test_lock_that_is_half_done_goes_on_though_the_account_is_switched_off(lockable, accounts, repo):
     """Sessions outlive an account that is switched off."""
     accounts.route("DELETE", "/sessions/{id}", lambda _received, **_: 204)

@@ -574,6 +574,29 @@ def test_a_webhook_is_revoked_by_hand_without_a_check(pruning, accounts, repo):
     assert row(pruning.reconcile(grants=by_hand, by_hand=by_hand), "ada", "tool").status is Status.REVOKED
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["not begun", "failed before"])
+def test_who_left_before_the_removal_asked_for_a_value_waits_for_a_person(pruning, accounts, repo, half):
+    """The row was orphaned, with exit code 0, and stayed so although the account was removed there."""
+    pruning.reconcile()
+    without(repo)
+    if half:
+        accounts.fail_next(1, 500, method="DELETE")
+        pruning.reconcile()
+        pruning.clock.turn(hours=1)
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["revoke"][0]["url"] += "?seat={{SEAT}}"
+    repo.manifest("tool", manifest)
+    repo.commit()
+    report = pruning.reconcile()
+    left = row(report, "ada", "tool")
+    assert (left.status, left.action, report.wrong) == (Status.ORPHANED, Action.NONE, True)
+    assert left.reason == "no longer in git; variable {{SEAT}} is not known: remove the account there"
+    assert len(accounts.calls("DELETE")) == half
+    accounts.people.clear()
+    report = pruning.reconcile()
+    assert (row(report, "ada", "tool").status, report.wrong) == (Status.REVOKED, False)
+
+
 @pytest.fixture
 def two_steps(pruning, accounts, repo):
     """Revoking takes two requests: the account, then its archive."""

@@ -367,8 +367,8 @@ class Integration(Frozen, dict=True):
         values = record.values if email is None else {**record.values, "email": email}
         return replace(record.as_grant(), manifest=self.manifest, layers=(Layer(LEDGER, values),))
 
-    def prepare_orphan(self, record: Record, stored: Stored, *, kind: Kind) -> Prepared:
-        """Prepare an orphan to be checked and revoked. Raises Blocked like `prepare`.
+    def prepare_orphan(self, record: Record, stored: Stored, *, kind: Kind | None) -> Prepared:
+        """Prepare an orphan to be checked and, with a `kind`, to be revoked. Raises Blocked like `prepare`.
 
         Initial data that neither its check nor these requests use may be missing.
         """
@@ -380,7 +380,7 @@ class Integration(Frozen, dict=True):
             scope = replace(scope, deferred=scope.deferred | frozenset(self.manifest.exists.store_data))
         try:
             check = self.check(scope, orphan=True)
-            for call in requests_of(self.manifest, kind):
+            for call in () if kind is None else requests_of(self.manifest, kind):
                 self._renders(call, scope)
         except MissingVariable as error:
             if fault is None or error.name not in {field.id for field in self.manifest.asks_for}:

@@ -125,14 +125,21 @@ class PlanningInputs(Frozen, kw_only=True):
         }
         return stored_for(of_hire, key.access, outputs.entries)
 
-    def prepared_orphan(self, integration: Integration, record: Record, kind: Kind) -> Prepared:
-        """Prepare what is asked and sent for a row's account. Raises Blocked."""
+    def prepared_orphan(self, integration: Integration, record: Record, kind: Kind | None) -> Prepared:
+        """Prepare what is asked and, with a `kind`, sent for a row's account. Raises Blocked."""
         outputs = self.outputs_of(record.key, record.service, record.needs)
         if "email" in integration.names.asked_with:
             hire, records = record.key.hire, self.records
             lenders = (entry for entry in outputs.entries if lends(records[Key(hire, entry)], record))
             outputs = replace(outputs, entries=tuple(lenders))
         return integration.prepare_orphan(record, self.stored_of(record.key, record.service, outputs), kind=kind)
+
+    def checkable_orphan(self, integration: Integration, record: Record, kind: Kind | None) -> Prepared:
+        """Prepare what is asked for a row's account, and what is sent where nothing is missing. Raises Blocked."""
+        try:
+            return self.prepared_orphan(integration, record, kind)
+        except Blocked:
+            return self.prepared_orphan(integration, record, None)
 
     def own_stored(self, key: Key, service: str) -> Mapping[str, Any]:
         """Return what `store_data` saved for an entry."""

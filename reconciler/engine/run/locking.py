@@ -17,7 +17,6 @@ from reconciler.engine.run.orphans import OrphanPlanner
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import Decision, Grant, Record
 from reconciler.model.lock import Lock, LockState
-from reconciler.model.run import Kind
 from reconciler.model.value import replace
 from reconciler.model.verdict import Missing, NoCheck, Unknown, Verdict
 
@@ -82,7 +81,7 @@ class LockPlanner:
         try:
             if (lacking := await self._inputs.checker.token(integration)) is not None:
                 raise Blocked(lacking.reason)
-            prepared = self._inputs.prepared_orphan(integration, place, Kind.LOCK)
+            prepared = self._inputs.prepared_orphan(integration, place, None)
             verdict: Verdict = NoCheck()
             if prepared.check is not None:
                 verdict = await self._inputs.checker.check_directly(integration, prepared)
@@ -91,12 +90,13 @@ class LockPlanner:
             same = await self._orphans.same_as(integration, prepared.grant)
             facts = Facts(verdict, integration.can, invitation, required=required, same_as=same and str(same))
             kind = kind_of_lock(planned.record or place, facts, self._inputs.policy)
-            if kind is not Kind.LOCK:
-                prepared = self._inputs.prepared_orphan(integration, place, kind)
+            prepared = self._inputs.checkable_orphan(integration, place, kind)
+            facts = replace(facts, digest=integration.digest(prepared), texts=integration.texts[kind])
+            decision = decide_lock(lock, planned.record or place, facts, self._inputs.policy)
+            if decision.action.acts and prepared.kind is None:
+                self._inputs.prepared_orphan(integration, place, kind)  # raises what is missing
         except Blocked as error:
             return replace(planned, decision=not_locked(lock, str(error)))
-        facts = replace(facts, digest=integration.digest(prepared), texts=integration.texts[kind])
-        decision = decide_lock(lock, planned.record or place, facts, self._inputs.policy)
         if (why := await self._not_this_one(planned, integration, place, prepared, decision)) is not None:
             decision = lock_by_hand(lock, why)
         return replace(

@@ -18,7 +18,7 @@ from reconciler.model.decision_inputs import is_over, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import APART, Decision, Grant, Key, Phase, Record
 from reconciler.model.run import Kind
-from reconciler.model.status import Action, Status
+from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict, is_off
 from reconciler.repository.joined_problems import first_error
@@ -128,11 +128,10 @@ class OrphanPlanner:
             if (lacking := await self._inputs.checker.token(integration)) is not None:
                 raise Blocked(lacking.reason)
             kind = record.run.kind if record.revoking else Kind.REVOKE
-            prepared = self._inputs.prepared_orphan(integration, record, kind)
+            prepared = self._inputs.checkable_orphan(integration, record, kind if record.revoking else None)
         except Blocked as error:
-            blocked = _no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}; {error}")
-            pending = await self._may_go(integration, record)
-            return replace(blocked, decision=replace(blocked.decision, pending=pending), unanswered=True)
+            unable = _unable(over, error, pending=await self._may_go(integration, record))
+            return PlannedGrant(record.as_grant(), record, unable, wanted=False, unanswered=True)
         has_check = integration.manifest.exists is not None
         verdict = await self._inputs.checker.check_directly(integration, prepared) if has_check else NoCheck()
         self._note(record.key, prepared, verdict)
@@ -166,12 +165,12 @@ class OrphanPlanner:
         )
         if decision.pending and not at_stake and await self._stays(integration, record, prepared.grant):
             decision = replace(decision, pending=False)
-        wanted_kind = Kind.WITHDRAW if decision.withdraws else Kind.REVOKE
-        if decision.action in (Action.REVOKE, Action.RETRY) and wanted_kind is not kind:
+        wanted_kind, unanswered = Kind.WITHDRAW if decision.withdraws else Kind.REVOKE, False
+        if decision.action.acts and wanted_kind is not prepared.kind:
             try:
                 prepared = self._inputs.prepared_orphan(integration, record, wanted_kind)
             except Blocked as error:
-                decision = Decision(Status.ORPHANED, Action.NONE, f"{over or NOT_IN_GIT}; {error}")
+                decision, unanswered = _unable(over, error, pending=True), True
         return PlannedGrant(
             prepared.grant,
             record,
@@ -182,6 +181,7 @@ class OrphanPlanner:
             kind=wanted_kind,
             by_hand=by_hand or (record.revoking and record.run.by_hand),
             invitation=invitation,
+            unanswered=unanswered,
         )
 
     async def _may_go(self, integration: Integration, record: Record) -> bool:
@@ -398,6 +398,15 @@ def _no_action(record: Record, status: Status, reason: str) -> PlannedGrant:
     """Plan no action, for this reason."""
     decision = Decision(status, Action.NONE, reason)
     return PlannedGrant(record.as_grant(), record, decision, wanted=False)
+
+
+def _unable(over: str | None, why: Blocked, *, pending: bool) -> Decision:
+    """Leave an orphan for which something is missing; what the ledger does not have, nobody can add."""
+    lacks, reason = pending and isinstance(why, MissingVariable), f"{over or NOT_IN_GIT}; {why}"
+    if not lacks:
+        return Decision(Status.ORPHANED, Action.NONE, reason, pending=pending)
+    reason = f"{reason}: remove the account there"
+    return Decision(Status.ORPHANED, Action.NONE, reason, pending=pending, code=ReasonCode.UNABLE)
 
 
 async def _never(_grant: Grant) -> bool:
