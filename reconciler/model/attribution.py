@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from reconciler.model.clock import stamp
+from reconciler.model.clock import LAST, stamp
 from reconciler.model.value import Frozen, replace
 
 
@@ -91,7 +91,7 @@ class Requested(Frozen):
     """That somebody asked for a grant, why and when; `not_offered` is why it may not be asked for, if it may not.
 
     What is too long until its end is short enough from `fits_from` on. `taken_by` names the hire's other entries for
-    the same account.
+    the same account that come before it, as far as the files say; `beside` are all requests for it.
     """
 
     reason: str
@@ -100,6 +100,8 @@ class Requested(Frozen):
     not_offered: str | None = None
     fits_from: datetime | None = None
     taken_by: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    begins: datetime | None = None
 
     @property
     def refusal(self) -> str | None:
@@ -108,11 +110,23 @@ class Requested(Frozen):
             return self.not_offered
         return f"the hire has that account already, by access {self.taken_by[0]}"
 
-    def as_of(self, now: datetime, entries: Collection[str]) -> Requested:
-        """Return it as it is at a time of the day, at which these entries of the hire count."""
+    @property
+    def overruled(self) -> bool:
+        """Whether another request for the account counts, so that it gives nothing until that is over."""
+        return any(each in self.beside for each in self.taken_by)
+
+    def as_of(self, now: datetime, name: str, acted: Mapping[str, datetime | None]) -> Requested:
+        """Return it as it is at a time of the day, at which these entries of the hire count, `acted` on since then.
+
+        Of requests for one account, the one counts that was acted on first.
+        """
         fits = self.fits_from is not None and self.fits_from <= now
-        taken_by = tuple(name for name in self.taken_by if name in entries)
-        return replace(self, not_offered=None if fits else self.not_offered, taken_by=taken_by)
+        begun, mine = self.begins is None or self.begins <= now, acted.get(name)
+        requests = {each: at for each in self.beside if (at := acted.get(each)) is not None} if begun else {}
+        first = [each for each, at in requests.items() if (at, each) < (mine or LAST, name)]
+        before = [each for each in self.taken_by if each in acted and (mine is None or each not in self.beside)]
+        taken_by = dict.fromkeys((*before, *first))
+        return replace(self, not_offered=None if fits else self.not_offered, taken_by=tuple(taken_by))
 
     def as_json(self) -> dict[str, str | None]:
         """The object of docs/commands.md, "JSON"."""

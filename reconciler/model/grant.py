@@ -6,7 +6,7 @@ change in one place only: `reconciler.engine.apply.transitions`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -112,12 +112,15 @@ class Grant(Frozen):
         mine, theirs = ([layer.values for layer in each.layers] for each in (self, other))
         return self.integration == other.integration and mine == theirs and self.choices == other.choices
 
-    def as_of(self, now: datetime, entries: Collection[str]) -> Grant:
-        """Return it as it is at a time of the day, at which these entries of its hire count.
+    def as_of(self, now: datetime, known: Mapping[str, Record | None]) -> Grant:
+        """Return it as it is at a time of the day, at which these entries of its hire count, as far as `known`.
 
         What is too long to be asked for may fit later, and what the hire has already may be over.
         """
-        return self if self.requested is None else replace(self, requested=self.requested.as_of(now, entries))
+        if self.requested is None:
+            return self
+        acted = {name: None if each is None or not each.acted_on else each.acted_at for name, each in known.items()}
+        return replace(self, requested=self.requested.as_of(now, self.key.access, acted))
 
     def value(self, name: str) -> Any:
         """Return what a field of the form gets: the entry's value, else what the hire's file has under that name."""

@@ -5,7 +5,7 @@ An entry that does not fit holds its own grant, with the reason; a broken manife
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple
@@ -74,9 +74,9 @@ class Join:
             for item, span in spans
             if self._over(hire, item.entry, span, self._now) is None
         ]
-        count = [item for item, _, held in wanted if item.request is None or self._allows(hire, item.entry, held)]
+        others = [(item, item.request is None or self._allows(hire, item.entry, held)) for item, _, held in wanted]
         grants = [
-            self._grant(person, item, span, held, self._requested(hire, item, count)) for item, span, held in wanted
+            self._grant(person, item, span, held, self._requested(hire, item, others)) for item, span, held in wanted
         ]
         return _ordered(grants)
 
@@ -177,15 +177,28 @@ class Join:
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
-    def _requested(self, hire: Hire, item: SourcedEntry, others: Iterable[SourcedEntry]) -> Requested | None:
-        """Return what a request says of itself, and why it is refused, if it is; None for other entries."""
+    def _requested(
+        self, hire: Hire, item: SourcedEntry, others: Iterable[tuple[SourcedEntry, bool]]
+    ) -> Requested | None:
+        """Return what a request says of itself, and why it is refused, if it is; None for other entries.
+
+        `others` are the hire's entries, each with whether it is allowed and fits.
+        """
         if item.request is None:
             return None
         asked, entry, offers = item.request.model, item.entry, self._files.offers
-        refusal, taken = offers.refusal(hire, entry, self._lasts(hire, entry)), tuple(self._taken(hire, item, others))
-        fits_from = None if refusal is None else self._fits_from(hire, entry)
-        by, at = asked.requested_by, asked.requested_at
-        return Requested(asked.reason, by, at, not_offered=refusal, fits_from=fits_from, taken_by=taken)
+        refusal = offers.refusal(hire, entry, self._lasts(hire, entry))
+        same = [each for each in others if each[0] is not item and self._same_account(hire, each[0].entry, entry)]
+        return Requested(
+            asked.reason,
+            asked.requested_by,
+            asked.requested_at,
+            not_offered=refusal,
+            fits_from=None if refusal is None else self._fits_from(hire, entry),
+            taken_by=tuple(each.entry.access for each, counts in same if counts and _before(each, item)),
+            beside=tuple(each.entry.access for each, _ in same if each.request is not None),
+            begins=_span(hire, entry, self._zone).begins,
+        )
 
     def refusal(self, loaded: Loaded[Hire], access: str, offers: Offers) -> str | None:
         """Return why a request would be refused by what another revision offers, or None."""
@@ -203,14 +216,6 @@ class Join:
         except ValueError:
             return False
         return True
-
-    def _taken(self, hire: Hire, item: SourcedEntry, others: Iterable[SourcedEntry]) -> Iterator[str]:
-        """Yield the other entries of the hire that are for the same account as a request."""
-        for other in others:
-            # Whether a request's `for` is over is in the ledger alone.
-            before = other.request is None or (other.entry.for_ is None and other.entry.access < item.entry.access)
-            if before and other is not item and self._same_account(hire, other.entry, item.entry):
-                yield other.entry.access
 
     def _same_account(self, hire: Hire, one: Entry, other: Entry) -> bool:
         """Whether two entries of a hire are for the same account: its check asks the same for both."""
@@ -239,6 +244,11 @@ class Join:
         span = _span(hire, entry, self._zone)
         spans = [entry.for_, None if span.until is None else span.until - (span.begins or self._now)]
         return min((each for each in spans if each is not None), default=None)
+
+
+def _before(one: SourcedEntry, other: SourcedEntry) -> bool:
+    """Whether an entry comes before a request, for all that the files say: the ledger knows whether a `for` is over."""
+    return one.request is None or (one.entry.for_ is None and one.entry.access < other.entry.access)
 
 
 def hire_layers(files: Files, loaded: Loaded[Hire]) -> tuple[Layer, ...]:

@@ -326,6 +326,51 @@ def test_account_may_be_asked_for_once_what_gave_it_is_over(
     assert len(accounts.calls("DELETE")) == 1
 
 
+@pytest.mark.parametrize("second", ["later", "a-name-before"])
+@pytest.mark.parametrize("ends", [{"until": "2026-12-01T10:00Z"}, {"for": "1h"}], ids=["until", "for"])
+def test_of_two_requests_for_one_account_the_first_one_counts(
+    company: Repo, accounts: AccountService, ends: dict[str, str], second: str
+) -> None:
+    """They took turns: each pass gave the account the other one's role."""
+    manifest = accounts.manifest(revoke=True)
+    manifest["form"] = [{"id": "ROLE", "type": "input"}]
+    manifest["exists"]["where"] = {"role": "{{ROLE}}"}
+    manifest["execute"][0]["data"]["role"] = "{{ROLE}}"
+    manifest["update"] = [
+        {"url": f"{accounts.url}/users/{{{{email}}}}", "method": "PATCH", "data": {"role": "{{ROLE}}"}}
+    ]
+    company.manifest("mail", manifest)
+    offer(company, {"integration": "mail", "longest": "9h"})
+    machine = Machine(company)
+    for stem, role, end in (("first", "member", ends), (second, "owner", EIGHT_HOURS)):
+        access = {"integration": "mail", "values": {"ROLE": role}, **end}
+        company.write(f"config/requests/{stem}.yaml", {"hire": "ada", "reason": "INC-12", "access": access})
+        company.commit()
+        for _ in range(2):
+            machine.reconcile()
+    report = machine.reconcile()
+    assert [row(report, "ada", each).status for each in ("first", second)] == [Status.PRESENT, Status.INVALID]
+    assert row(report, "ada", second).reason == "the hire has that account already, by access first"
+    assert accounts.calls("PATCH") == []
+    machine.clock.turn(hours=1)
+    machine.reconcile()
+    report = machine.reconcile()
+    assert [row(report, "ada", each).status for each in ("first", second)] == [Status.ORPHANED, Status.PRESENT]
+    assert (accounts.people["ada@example.com"]["role"], len(accounts.calls("DELETE"))) == ("owner", 0)
+
+
+def test_a_request_for_a_later_day_takes_no_account_from_one_for_now(company: Repo, accounts: AccountService) -> None:
+    request(company, "a-later-day", at="2026-12-03", **EIGHT_HOURS)
+    request(company, **EIGHT_HOURS)
+    company.commit()
+    machine = Machine(company)
+    report = machine.reconcile()
+    assert [row(report, "ada", each).status for each in ("a-later-day", "queue")] == [Status.SCHEDULED, Status.PRESENT]
+    machine.clock.turn(days=2)
+    report = machine.reconcile()
+    assert [row(report, "ada", each).status for each in ("a-later-day", "queue")] == [Status.PRESENT, Status.ORPHANED]
+
+
 def test_a_request_for_what_is_not_offered_keeps_nothing_of_one_that_is_over(
     company: Repo, accounts: AccountService
 ) -> None:

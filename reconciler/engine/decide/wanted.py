@@ -79,11 +79,13 @@ def decide_unasked(
 
 
 def runs_on(grant: Grant, record: Record | None) -> bool:
-    """Whether a request is as it was allowed: acted on, with the values that were sent, and to end no later.
+    """Whether a request is as it was allowed: acted on, with the values that were sent, to end no later, and alone.
 
     A choice by its name is no value that was sent.
     """
     if record is None or not record.acted_on or record.integration != grant.integration:
+        return False
+    if grant.requested is not None and grant.requested.overruled:
         return False
     ends = grant.ends_at(record.acted_at)
     if record.ends_at is not None and (ends is None or ends > record.ends_at):

@@ -151,8 +151,8 @@ def wanted_by(grants: tuple[Grant, ...], known: Mapping[Key, Record], now: datet
     count = [grant for grant in grants if still_wanted(grant, known.get(grant.key), now)]
     if len(count) == len(grants) and all(grant.requested is None for grant in grants):
         return grants
-    names = {grant.key.access for grant in count}
-    return tuple(grant.as_of(now, names) for grant in count)
+    theirs = {grant.key.access: known.get(grant.key) for grant in count}
+    return tuple(grant.as_of(now, theirs) for grant in count)
 
 
 async def over_of(desired: Desired, hires: Collection[str], rows_of: RowsOf, now: datetime) -> set[Key]:

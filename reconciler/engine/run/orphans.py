@@ -331,12 +331,12 @@ class OrphanPlanner:
             rows = {row.key: row for row in await self._inputs.rows_of(hire)}
         found = {grant.key: known.get(grant.key) or rows.get(grant.key) for grant in grants}
         wanted = [grant for grant in grants if still_wanted(grant, found[grant.key], now)]
-        names = {grant.key.access for grant in wanted}
+        theirs = {grant.key.access: found[grant.key] for grant in wanted}
         return {
             grant.key: record
             for grant in wanted
             if ((record := found[grant.key]) is not None and record.acted_on)
-            or not (grant.as_of(now, names).refused or self._lacks_value(grant))
+            or not (grant.as_of(now, theirs).refused or self._lacks_value(grant))
         }
 
     def _lacks_value(self, grant: Grant) -> bool:
