@@ -90,7 +90,8 @@ class Past:
             return
         if kind in THERE:
             another = not self.there and kind is not EventType.CONFIRMED
-            stays = kind is EventType.UPDATED or (kind is EventType.CONFIRMED and self.status is Status.UNCONFIRMED)
+            unfound = self.status in (Status.UNCONFIRMED, Status.DONE)
+            stays = kind is EventType.UPDATED or (kind is EventType.CONFIRMED and unfound)
             if self.since is None or another or (self.unseen and not stays):
                 self.since = line.at
             self.there, self.halfway = True, False

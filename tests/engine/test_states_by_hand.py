@@ -12,6 +12,7 @@ from reconciler.ledger.entries import Command
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.model.grant import Key
 from reconciler.model.status import Action, EventType, Status
+from reconciler.review.past import replayed
 from tests.engine.harness import row
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
@@ -235,6 +236,9 @@ def test_accept_before_its_day_provisions_nothing_then(machine, accounts, repo):
     machine.enqueue("accept", "ada", "tool")
     assert row(machine.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
     assert row(machine.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    past, _ = replayed(machine.history())
+    assert past[Key("ada", "tool")].status is Status.UNCONFIRMED, "`status --at` said `done`"
+    assert machine.events("ada") == [EventType.ACCEPTED, EventType.CONFIRMED]
     assert accounts.calls("POST") == []
     accounts.add("ada@example.com")
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT

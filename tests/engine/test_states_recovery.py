@@ -11,9 +11,11 @@ import pytest
 
 from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.grant import Key
 from reconciler.model.status import Action, EventType, Status
 from reconciler.requests.client import Client
 from reconciler.requests.tasks import CHANGED_ROW
+from reconciler.review.past import replayed
 from tests.engine.harness import Machine, dying, row
 from tests.repo import Repo
 from tests.servers import AccountService
@@ -56,6 +58,21 @@ def test_an_attempt_that_was_cut_off_after_its_last_answer_succeeded(machine, ac
     assert (planned.status, planned.action, planned.attempts) == (Status.PRESENT, Action.NONE, 1)
     found = row(machine.reconcile(), "ada", "tool")
     assert (found.status, found.attempts, found.last_error) == (Status.PRESENT, 1, None)
+    assert machine.events("ada") == [EventType.ATTEMPT_STARTED, EventType.EXECUTED, EventType.CONFIRMED]
+
+
+def test_a_webhook_that_was_cut_off_after_its_last_answer_is_done_in_the_history(machine, accounts, repo):
+    """`status --at` went on to say `unconfirmed`."""
+    accounts.route("POST", "/hook", {"ok": True})
+    repo.manifest("tool", {"execute": [{"url": f"{accounts.url}/hook"}]})
+    repo.hire("ada", "tool")
+    repo.commit()
+    with dying(WritableAttempts, "answered", after=True):
+        machine.reconcile()
+    for _ in range(2):
+        assert row(machine.reconcile(), "ada", "tool").status is Status.DONE
+    past, _ = replayed(machine.history())
+    assert past[Key("ada", "tool")].status is Status.DONE
     assert machine.events("ada") == [EventType.ATTEMPT_STARTED, EventType.EXECUTED, EventType.CONFIRMED]
 
 

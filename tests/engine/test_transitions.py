@@ -309,7 +309,13 @@ WANTED: dict[str, tuple[Record, Decision, Verdict | None, dict[str, Any], list[t
         {"last_error": None, **SEEN},
         [],
     ),
-    "a webhook that ran": (EXECUTED, IT_RAN, NoCheck(), {"phase": Phase.DONE}, []),
+    "a webhook that ran": (
+        EXECUTED,
+        IT_RAN,
+        NoCheck(),
+        {"phase": Phase.DONE},
+        [(EventType.CONFIRMED, IT_RAN.reason)],
+    ),
     "under the old address": (CONFIRMED, BLOCKED, UNDER_OLD, SEEN, [(EventType.BLOCKED, BLOCKED.reason)]),
     "no longer blocked": (
         but(CONFIRMED, status=Status.BLOCKED, as_wanted_at=BEFORE, wants={"role": "admin"}),

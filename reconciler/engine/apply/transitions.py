@@ -201,7 +201,9 @@ def _wanted_again(record: Record, verdict: Verdict | None, now: datetime) -> Rec
 
 
 def _back(record: Record, decision: Decision) -> str | None:
-    """Return what ended for a grant that is as it was; else the history would go on to tell of it."""
+    """Return what is so of a grant, or what ended for one that is as it was; else the history would not tell of it."""
+    if {record.status, decision.status} == {Status.DONE, Status.UNCONFIRMED}:  # only a pass knows whether it is checked
+        return decision.reason
     if decision.status is Status.ORPHANED:
         return None if record.locked is None else UNLOCKED
     if not (decision.status.granted or decision.status is Status.UNCONFIRMED):
