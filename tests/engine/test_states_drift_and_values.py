@@ -457,3 +457,33 @@ def test_a_manifest_that_is_called_something_else_has_the_accounts_of_before(mac
     assert machine.record("ada", "work").integration == "tool", "nobody knows yet whether it is another service"
     assert row(machine.reconcile(), "ada", "work").status is Status.PRESENT
     assert (machine.record("ada", "work").integration, len(accounts.calls("POST", "/users"))) == ("suite", 1)
+
+
+@pytest.mark.parametrize("before", ["a lock", "a removal"])
+@pytest.mark.parametrize("checked", [True, False], ids=["account", "webhook"])
+def test_a_value_that_changes_before_what_takes_the_account_away_has_succeeded_is_sent_at_once(
+    machine, accounts, repo, before, checked
+):
+    """It came a pass later, which said `present`, or `done`."""
+    accounts.route("POST", "/teams/{team}/remove", 500)
+    manifest = accounts.manifest(team=True)
+    call = {"url": f"{accounts.url}/teams/{{{{TEAM}}}}/remove"}
+    manifest |= {"update": manifest["execute"][1:], "lock" if before == "a lock" else "revoke": [call]}
+    if not checked:
+        del manifest["exists"]
+    repo.manifest("tool", manifest)
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.commit()
+    machine.reconcile()
+    if before == "a lock":
+        machine.lock("ada")
+    else:
+        repo.hire("ada")
+        repo.commit()
+    machine.reconcile(by_hand={("ada", "tool"): "revoke"} if before == "a removal" else {})
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "8"}})
+    repo.commit()
+    if before == "a lock":
+        machine.enqueue("unlock", "ada")
+    assert row(machine.reconcile(), "ada", "tool").status is (Status.PRESENT if checked else Status.DONE)
+    assert accounts.teams == {"7": ["ada@example.com"], "8": ["ada@example.com"]}

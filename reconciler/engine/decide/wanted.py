@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import assert_never
 
 from reconciler.engine.decide.existing import (
-    IT_RAN,
     Facts,
     begins_anew,
     changed_values,
@@ -144,8 +143,14 @@ def _untried(facts: Facts, policy: Policy) -> Decision:
 
 def _wanted_again(record: Record, facts: Facts, policy: Policy) -> Decision:
     """Decide on an entry that is back before its revocation settled: kept, or a new grant if it is gone."""
-    ran = isinstance(facts.verdict, NoCheck) and record.executed_at is not None
-    decision = IT_RAN if ran else _untried(facts, policy)
+    kept = replace(record, phase=Phase.CONFIRMED, as_wanted_at=None, updated_at=None, accepted={}, left_over=False)
+    match facts.verdict:
+        case Present() as there:
+            decision = found(kept, there, facts, policy)
+        case NoCheck() if record.executed_at is not None:
+            decision = webhook(kept, facts)
+        case _:
+            decision = _untried(facts, policy)
     if decision.status.granted and record.run.may_have_effect:
         return left_half_done(record, facts.can, decision)
     return decision
