@@ -23,7 +23,7 @@ from reconciler.model.value import Frozen
 from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import Document, read
-from reconciler.repository.git.parts import Part
+from reconciler.repository.git.parts import FileVersion
 from reconciler.repository.git.trees import File, Tree
 from reconciler.repository.naming import shown
 
@@ -137,25 +137,15 @@ class ReviewFile(Frozen):
         return said if isinstance(said, str) and said else None
 
 
-class Decisions(Frozen):
-    """The decisions of one version of a review, by the keys of its lines."""
-
-    by_line: Mapping[str, str]
-    email: str = ""
-
-    def value(self, _part: Part, name: str | tuple[str, ...]) -> str | None:
-        """Return the decision on a line; None if there is none."""
-        return self.by_line.get(str(name))
-
-
-def decisions_in(raw: bytes, path: str) -> Decisions | None:
-    """Parse the decisions of one version of a review; None if it cannot be read."""
+def decisions_in(raw: bytes, path: str) -> FileVersion | None:
+    """Parse the decisions of one version of a review, by the keys of its lines; None if it cannot be read."""
     try:
         data = read(raw, path, LARGEST).data
     except BrokenFile:
         return None
     lines = _lines(data) if isinstance(data, dict) else ()
-    return Decisions({key: line.decision for key, line in zip(_keys(lines), lines, strict=True) if line.decision})
+    decided = {key: line.decision for key, line in zip(_keys(lines), lines, strict=True) if line.decision}
+    return FileVersion(entries=decided)
 
 
 def _digest_of(header: Mapping[str, Any], lines: tuple[Line, ...]) -> str:

@@ -22,7 +22,7 @@ from pygit2.enums import FileMode, SortMode
 from reconciler.model.attribution import Approval, Attribution, Source
 from reconciler.repository.git.checkout import person
 from reconciler.repository.git.extent import MAX_FOLDER, MOST, Endless, Extents
-from reconciler.repository.git.parts import Part, Version, parse_version
+from reconciler.repository.git.parts import FileVersion, Part, parse_version
 from reconciler.repository.git.trees import object_at
 from reconciler.repository.people import approvers, is_named
 
@@ -86,7 +86,7 @@ class Provenance:
         self,
         root: Path,
         folders: Iterable[str] = FOLDERS,
-        reads: Callable[[bytes, str], Version | None] = parse_version,
+        reads: Callable[[bytes, str], FileVersion | None] = parse_version,
         *,
         versions: int = 1024,
         signer: Callable[[str], str | None] = lambda _commit: None,
@@ -222,7 +222,7 @@ class Provenance:
             item.value = None if version is None else version.value(item.part, item.name)
         return item.value
 
-    def _version(self, commit: pygit2.Commit, path: str) -> Version | None:
+    def _version(self, commit: pygit2.Commit, path: str) -> FileVersion | None:
         return self._parsed(str(commit.tree[path].id), path) if path in commit.tree else None
 
     def _same(
@@ -240,7 +240,7 @@ class Provenance:
         emails: dict[str, str] | None = None
         for path, items in pending.items():
             before: str | None = path
-            version: Version | None = None
+            version: FileVersion | None = None
             if path in difference.now:
                 if emails is None and path not in difference.was:
                     emails = self._emails(difference)
@@ -360,8 +360,8 @@ def _given(
 
 
 def _read_version(
-    repository: pygit2.Repository, reads: Callable[[bytes, str], Version | None], blob: str, path: str
-) -> Version | None:
+    repository: pygit2.Repository, reads: Callable[[bytes, str], FileVersion | None], blob: str, path: str
+) -> FileVersion | None:
     return reads(repository.read(blob)[1], path)
 
 

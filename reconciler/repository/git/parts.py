@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 from reconciler.model.hire import EXTRA
 from reconciler.model.value import Frozen
@@ -34,19 +34,11 @@ class Part(StrEnum):
     """That a hire does not do without an entry of its sequences."""
 
 
-class Version(Protocol):
-    """One version of a file, part by part."""
-
-    @property
-    def email(self) -> str:
-        """Return its person's address, by which it is followed to another name; empty for none."""
-
-    def value(self, part: Part, name: str | tuple[str, ...]) -> Any:
-        """Return the value of one part; None if it has none."""
-
-
 class FileVersion(Frozen):
-    """One version of a hire's or a sequence's file."""
+    """One version of a hire's or a sequence's file, or of a review, which has entries alone.
+
+    By its person's address, `email`, it is followed to another name; empty for none.
+    """
 
     email: str = ""
     entries: Mapping[str, Any] = {}
