@@ -1,4 +1,4 @@
-"""Read the lists in config/: the policy, what may be asked for, and accounts that need no owner.
+"""Read files that are lists: the policy, what may be asked for, accounts that need no owner, and manifests' tests.
 
 A broken file is not an empty one: a policy blocks new grants, what may be asked for is nothing, and nothing is ignored.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from datetime import timedelta
 from functools import partial
-from typing import Generic, TypeVar
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from reconciler.model.base import ListFile, Model
 from reconciler.model.config_files import Ignore, IgnoredAccount, PolicyFile, Requestable, RequestableFile, Rule
@@ -20,6 +21,10 @@ from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.documents.problems import dotted, model_of
 from reconciler.repository.documents.yaml import read
 from reconciler.repository.git.trees import Tree
+from reconciler.repository.naming import is_cases
+
+if TYPE_CHECKING:
+    from reconciler.model.case import Case
 
 POLICY = "config/policy.yaml"
 REQUESTABLE = "config/requestable.yaml"
@@ -112,6 +117,25 @@ def read_ignore(tree: Tree, known: Collection[str]) -> tuple[tuple[IgnoredAccoun
             text = f"there is no integration {entry.integration}{hint(entry.integration, known)}"
             problems.append(Problem(IGNORE, line, dotted((index, "integration"), text), Severity.WARNING))
     return tuple(entry for entry, _ in found.entries), problems
+
+
+def read_cases(tree: Tree, manifests: Collection[str]) -> dict[str, Listed[Case]]:
+    """Read the tests of all manifests of a revision, by the manifest's stem; `manifests` are those that there are."""
+    from reconciler.model.case import CaseFile  # no pass needs it
+
+    found: dict[str, Listed[Case]] = {}
+    first: dict[str, str] = {}
+    for file in filter(lambda each: is_cases(each.path), tree.files("manifests")):
+        stem = PurePosixPath(file.path).name.rpartition(".test.")[0]
+        there = first.setdefault(stem, file.path)
+        loaded = found.get(stem) or read_list(partial(tree.read, file), file.path, CaseFile)
+        what = f"there is no manifest {stem} that this could test{hint(stem, manifests)}"
+        if there != file.path:
+            what = f"{there} has the tests of {stem} already: put them into one file"
+        if there != file.path or stem not in manifests:
+            loaded = replace(loaded, problems=(*loaded.problems, Problem(file.path, None, what)))
+        found[stem] = loaded
+    return found
 
 
 def _read(tree: Tree, path: str, model: type[ListFile[M]]) -> Listed[M]:

@@ -28,8 +28,7 @@ from reconciler.model.scope import Scope
 from reconciler.model.settings import Settings
 from reconciler.model.template import names
 from reconciler.model.value import Frozen
-from reconciler.repository.cases import read_cases
-from reconciler.repository.config_files import Listed
+from reconciler.repository.config_files import Listed, read_cases
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.problems import Path, path_of
 from reconciler.repository.documents.yaml import Loaded, read

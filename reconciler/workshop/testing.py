@@ -21,7 +21,7 @@ from reconciler.model.request import Ready
 from reconciler.model.scope import Scope
 from reconciler.model.status import Status
 from reconciler.model.value import Frozen, Unshown
-from reconciler.repository.cases import LoadedCases
+from reconciler.repository.config_files import Listed
 from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import Tree
@@ -198,13 +198,13 @@ def _rules_of_part(
 
 
 async def run_cases(
-    chosen: Mapping[str, LoadedCases], sources: Mapping[str, ManifestSource]
+    chosen: Mapping[str, Listed[Case]], sources: Mapping[str, ManifestSource]
 ) -> list[tuple[str, int | None, CaseResult]]:
     """Run every case of these manifests: the manifest, the case's line, and what came of it."""
     results = []
     for name, loaded in chosen.items():
         reader = Reader()
-        for case, line in loaded.cases if name in sources else ():
+        for case, line in loaded.entries if name in sources else ():
             results.append((name, line, await run_case(name, sources[name], case, reader)))
     return results
 

@@ -9,11 +9,11 @@ from importlib.resources import files
 import pytest
 
 from reconciler.gallery.catalog import ReadyManifest, everything
-from reconciler.model.case import Case
+from reconciler.model.case import Case, CaseFile
 from reconciler.model.request import Listing
 from reconciler.model.scope import walk
 from reconciler.model.status import Status
-from reconciler.repository.cases import LoadedCases, parse_cases
+from reconciler.repository.config_files import Listed, read_list
 from reconciler.requests.record import last_used
 from reconciler.workshop.stage import NOW, ManifestSource
 from reconciler.workshop.testing import run_cases
@@ -22,9 +22,9 @@ FOLDER = files("reconciler.gallery") / "manifests"
 SECONDS = 10
 
 
-def cases_of(ready: ReadyManifest) -> LoadedCases:
+def cases_of(ready: ReadyManifest) -> Listed[Case]:
     assert ready.cases is not None, f"{ready.name} has no tests"
-    return parse_cases(ready.cases.encode, f"manifests/{ready.name}.test.yaml")
+    return read_list(ready.cases.encode, f"manifests/{ready.name}.test.yaml", CaseFile)
 
 
 def source_of(ready: ReadyManifest) -> ManifestSource:
@@ -69,7 +69,7 @@ def test_each_manifest_has_the_cases_that_it_needs(name: str) -> None:
     ready = everything()[name]
     loaded = cases_of(ready)
     assert loaded.problems == ()
-    assert lacking(ready, [case for case, _ in loaded.cases]) == set()
+    assert lacking(ready, [case for case, _ in loaded.entries]) == set()
 
 
 def test_all_cases_pass_in_seconds() -> None:

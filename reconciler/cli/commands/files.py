@@ -194,7 +194,7 @@ def test(options: SharedOptions, names: tuple[str, ...]) -> int:
     """
     import asyncio
 
-    from reconciler.repository.cases import read_cases
+    from reconciler.repository.config_files import read_cases
     from reconciler.repository.git.checkout import Checkout
     from reconciler.workshop.testing import run_cases, sources_of
 

@@ -152,14 +152,15 @@ def _save(file: Path, integration: str, saved: list[CaseResult], manifest: Manif
 
 def _cases_in(file: Path) -> list[Case]:
     """Return a file's cases, none where there is no file. Raises UsageError if it has an error."""
-    from reconciler.repository.cases import parse_cases
+    from reconciler.model.case import CaseFile
+    from reconciler.repository.config_files import read_list
 
     if not file.exists():
         return []
-    loaded = parse_cases(file.read_bytes, str(file))
+    loaded = read_list(file.read_bytes, str(file), CaseFile)
     if loaded.problems:
         raise UsageError(f"--save: {loaded.problems[0].clause}: mend it first")
-    return [case for case, _ in loaded.cases]
+    return [case for case, _ in loaded.entries]
 
 
 LONGEST = 600
