@@ -73,7 +73,7 @@ class PolicyRules:
         """
         if gained is None and self._broken is not None:
             return f"the policy cannot be read: {self._broken}"
-        return next(self._breaches(grant, gained, kept, over), None)
+        return next(self.breaches(grant, gained, kept, over, counted=True), None)
 
     def crowd(self, grant: Grant, kept: KeptGrants) -> set[str]:
         """Return the hires who have what a grant is one too many of."""
@@ -103,14 +103,10 @@ class PolicyRules:
         records = list(chain.from_iterable(found.values()))
         return KeptGrants(found, [sum(_held(rule, record) for record in records) for rule, _ in self._rules])
 
-    def breaches_of(self, grant: Grant, over: Collection[Key] = ()) -> Iterator[str]:
-        """Return the rules that a grant breaks, beside those that count; what is `over` breaks none."""
-        return self._breaches(grant, over=over, counted=False) if self._rules else iter(())
-
     def problems_of(self, grant: Grant, over: Collection[Key] = ()) -> Iterator[Problem]:
         """Return the problems of a grant that breaks rules, beside those that count."""
         file, _, line = grant.source.rpartition(":")
-        for breach in self.breaches_of(grant, over):
+        for breach in self.breaches(grant, over=over):
             yield Problem(file, int(line), f"access {grant.key.access} of {grant.key.hire}: {breach}")
 
     def lacks_of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
@@ -213,15 +209,16 @@ class PolicyRules:
             if rule.when is not None and index not in meant:
                 yield Problem(POLICY, line, f"policy {rule.name}: when matches no hire", Severity.WARNING)
 
-    def _breaches(
+    def breaches(
         self,
         grant: Grant,
         gained: Collection[str] | None = None,
         kept: KeptGrants = NOTHING_KEPT,
         over: Collection[Key] = (),
         *,
-        counted: bool = True,
+        counted: bool = False,
     ) -> Iterator[str]:
+        """Return the rules that a grant breaks, those that count only where they are `counted` too."""
         for index, (rule, _) in enumerate(self._rules):
             if gained is not None and rule.values.keys().isdisjoint(gained):
                 continue

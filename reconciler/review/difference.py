@@ -263,7 +263,7 @@ def _held(grant: Grant, policy: PolicyRules) -> str | None:
         return grant.hold.reason if grant.hold.status is Status.INVALID else None
     if grant.requested is not None and grant.requested.refusal is not None:
         return grant.requested.refusal
-    return next((breach for breach in policy.breaches_of(grant)), None)
+    return next(policy.breaches(grant), None)
 
 
 def _is_held(was: Grant, before: Desired, after: Desired) -> bool:

@@ -16,8 +16,9 @@ import msgspec
 
 from reconciler.ledger.sqlite.lock import refuse_unsafe
 from reconciler.model.errors import LedgerError, RepositoryError
+from reconciler.model.value import Frozen
 from reconciler.repository.git.checkout import Checkout
-from reconciler.repository.git.trees import CommitTree, FolderTree, Stamped, Tree, blob_of
+from reconciler.repository.git.trees import CommitTree, FolderTree, Stamp, Stamped, Tree, blob_of
 from reconciler.repository.hire_index import HireSummary, as_columns, of_columns
 from reconciler.repository.hires import Hires
 from reconciler.repository.parallel import spread
@@ -27,11 +28,22 @@ from reconciler.review.findings import Findings, Inspector
 WORTH_KEEPING = 2_000
 """Hires, from which on a second to validate them all can be saved."""
 
-FORM = 3
-"""What is written has this form; another is not read."""
-
 Context = tuple[str, ...]
 """The ids of a hire's file, and of the files of those that it names."""
+
+
+class _Saved(Frozen):
+    """What is written: hires as `as_columns` has them, and by path how a file stood and what was found of it.
+
+    That is the place among the `kinds` of findings, and the context.
+    """
+
+    surroundings: str
+    day: str
+    hires: tuple[list[Any], ...]
+    stamps: Mapping[str, Stamp]
+    found: Mapping[str, tuple[int, Context]]
+    kinds: list[Findings]
 
 
 class Validated:
@@ -49,20 +61,12 @@ class Validated:
         self._day = ""
         self._known: dict[str, tuple[Context, Findings]] = {}
         self._found: dict[str, tuple[Context, Findings]] = {}
-        content = None if self._file is None else self._file.read()
-        saved = {} if content is None else msgspec.json.decode(content)
-        if saved.get("form") == FORM:
-            self._load(saved)
-
-    def _load(self, saved: dict[str, Any]) -> None:
-        self._surroundings, self._day = saved["surroundings"], saved["day"]
-        self.summaries = of_columns(saved["hires"])
-        kinds = msgspec.convert(saved["kinds"], list[Findings])
-        self.stamped = {
-            path: ((size, changed, moved, inode), self.summaries[path].blob)
-            for path, (size, changed, moved, inode) in saved["stamps"].items()
-        }
-        self._known = {path: (tuple(context), kinds[kind]) for path, (kind, *context) in saved["found"].items()}
+        if self._file is not None and (content := self._file.read()) is not None:
+            saved = msgspec.json.decode(content, type=_Saved)
+            self._surroundings, self._day = saved.surroundings, saved.day
+            self.summaries = of_columns(saved.hires)
+            self.stamped = {path: (stamp, self.summaries[path].blob) for path, stamp in saved.stamps.items()}
+            self._known = {path: (context, saved.kinds[kind]) for path, (kind, context) in saved.found.items()}
 
     def begin(self, tree: Tree) -> None:
         """Forget what was found in other surroundings than a revision has; to be called before it is loaded."""
@@ -104,18 +108,11 @@ class Validated:
         files = (hires.file(stem) for stem in hires)
         kinds: dict[Findings, int] = {}
         found = {
-            path: (kinds.setdefault(findings, len(kinds)), *context)
-            for path, (context, findings) in self._found.items()
+            path: (kinds.setdefault(findings, len(kinds)), context) for path, (context, findings) in self._found.items()
         }
-        saved = {
-            "form": FORM,
-            "surroundings": self._surroundings,
-            "day": self._day,
-            "hires": as_columns(file for file in files if file is not None and file.path in found),
-            "stamps": {path: stamp for path, (stamp, _) in stamped.items()},
-            "found": found,
-            "kinds": list(kinds),
-        }
+        columns = as_columns(file for file in files if file is not None and file.path in found)
+        stamps = {path: stamp for path, (stamp, _) in stamped.items()}
+        saved = _Saved(self._surroundings, self._day, columns, stamps=stamps, found=found, kinds=list(kinds))
         self._file.write(msgspec.json.encode(saved))
 
 
