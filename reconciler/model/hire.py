@@ -214,3 +214,9 @@ class Hire(Model):
     def full_name(self) -> str:
         """Return the name that another hire's `manager` shows."""
         return f"{self.first_name} {self.last_name}".strip()
+
+    @property
+    def references(self) -> dict[str, str]:
+        """Return the hires that it names by their file, as `manager` or `buddy`."""
+        people = {"manager": self.manager, "buddy": self.buddy}
+        return {role: person.hire for role, person in people.items() if isinstance(person, HireRef)}

@@ -17,7 +17,7 @@ from typing import TypeVar
 from reconciler.model.clock import FIRST, first_moment
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Grant, Key, Record
-from reconciler.model.hire import Entry, Hire, HireRef
+from reconciler.model.hire import Entry, Hire
 from reconciler.model.lock import Lock, Locks
 from reconciler.model.manifest import Manifest
 from reconciler.model.selection import Selection
@@ -299,10 +299,9 @@ def _problems_of_file(desired: Desired, hire: str) -> Iterator[Problem]:
 def _doubts(desired: Desired, loaded: Loaded[Hire]) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Tell of a manager or buddy without a file, an end before the start, and entries whose `until` is over."""
     model, hires = loaded.model, desired.hires
-    for role, person in (("manager", model.manager), ("buddy", model.buddy)):
-        if isinstance(person, HireRef) and person.hire not in hires and person.hire not in desired.broken_hires:
-            near = hint(person.hire, hires, BEFORE_SUGGESTION)
-            yield (role,), f"{role}: there is no hires/{person.hire}.yaml{near}"
+    for role, named in model.references.items():
+        if named not in hires and named not in desired.broken_hires:
+            yield (role,), f"{role}: there is no hires/{named}.yaml{hint(named, hires, BEFORE_SUGGESTION)}"
     if model.start is not None and model.end is not None and model.end < model.start:
         yield ("end",), f"end {model.end} is before start {model.start}"
     if model.end is None or model.end >= desired.today:

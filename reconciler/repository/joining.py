@@ -16,9 +16,9 @@ from reconciler.model.clock import LAST, first_moment
 from reconciler.model.errors import shortened
 from reconciler.model.form import FormField
 from reconciler.model.grant import Grant, Hold, Key
-from reconciler.model.hire import At, Entry, Hire, HireRef, NamedChoice
+from reconciler.model.hire import At, Entry, Hire, NamedChoice
 from reconciler.model.manifest import Manifest
-from reconciler.model.scope import Layer
+from reconciler.model.scope import HIRE_NAMES, Layer
 from reconciler.model.status import Status
 from reconciler.model.template import FILL_IN, names
 from reconciler.model.text import folded, hint
@@ -254,23 +254,11 @@ def _before(one: SourcedEntry, other: SourcedEntry) -> bool:
 def hire_layers(files: Files, loaded: Loaded[Hire]) -> tuple[Layer, ...]:
     """Return the variables that a hire gives, whatever the entry."""
     hire = loaded.model
-    values: dict[str, Any] = {
-        "email": hire.email,
-        "first_name": hire.first_name,
-        "last_name": hire.last_name,
-        "position": hire.position,
-        "department": hire.department,
-        "start": hire.start,
-        "phone": hire.phone,
-        "manager_email": hire.manager_email,
-        "buddy_email": hire.buddy_email,
-    }
-    for role, person in (("manager", hire.manager), ("buddy", hire.buddy)):
-        values[role] = person
-        if isinstance(person, HireRef):
-            other = files.hires.get(person.hire)
-            values[role] = other.model.full_name if other else None
-            values[f"{role}_email"] = values[f"{role}_email"] or (other.model.email if other else None)
+    values: dict[str, Any] = {name: getattr(hire, name) for name in (*HIRE_NAMES, "phone")}
+    for role, named in hire.references.items():
+        other = files.hires.get(named)
+        values[role] = other.model.full_name if other else None
+        values[f"{role}_email"] = values[f"{role}_email"] or (other.model.email if other else None)
     layers = [Layer(loaded.path, values)]
     if hire.extra:
         given = {name: value for name, value in hire.extra.items() if value != FILL_IN}
@@ -281,11 +269,11 @@ def hire_layers(files: Files, loaded: Loaded[Hire]) -> tuple[Layer, ...]:
 def _absent(files: Files, hire: Hire) -> dict[str, str]:
     """Return why a manager or buddy named by file gives no values (docs/design/states.md)."""
     found: dict[str, str] = {}
-    for role, person in (("manager", hire.manager), ("buddy", hire.buddy)):
-        if isinstance(person, HireRef) and person.hire not in files.hires:
-            broken = files.broken["hires"].get(person.hire)
-            why = f"it cannot be read: {broken[0]}" if broken else f"there is no hires/{person.hire}.yaml"
-            found |= dict.fromkeys((role, f"{role}_email"), f"{role} is {{hire: {person.hire}}}, and {why}")
+    for role, named in hire.references.items():
+        if named not in files.hires:
+            broken = files.broken["hires"].get(named)
+            why = f"it cannot be read: {broken[0]}" if broken else f"there is no hires/{named}.yaml"
+            found |= dict.fromkeys((role, f"{role}_email"), f"{role} is {{hire: {named}}}, and {why}")
     return found
 
 

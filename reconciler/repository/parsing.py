@@ -16,7 +16,7 @@ from reconciler.model.base import EMAIL, Model
 from reconciler.model.condition import Sequence
 from reconciler.model.config_files import AccessRequest
 from reconciler.model.errors import Problem, RepositoryError, Severity
-from reconciler.model.hire import Hire, HireRef
+from reconciler.model.hire import Hire
 from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.value import Frozen, replace
@@ -125,11 +125,10 @@ def summarize(tree: Tree, file: File) -> tuple[HireSummary, Loaded[Hire] | None]
     if parsed.loaded is None:
         return summary, None
     hire: Hire = parsed.loaded.model
-    references = (person.hire for person in (hire.manager, hire.buddy) if isinstance(person, HireRef))
     summary = summary._replace(
         email=intern(hire.email),
         sequences=tuple(map(intern, hire.sequences)),
-        references=tuple(map(intern, references)),
+        references=tuple(map(intern, hire.references.values())),
         integrations=_shared(tuple(intern(entry.integration) for entry in hire.access)),
     )
     return summary, parsed.loaded

@@ -27,7 +27,6 @@ from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import still_wanted
 from reconciler.model.errors import LedgerError, UsageError
 from reconciler.model.grant import Grant, Key, Record
-from reconciler.model.hire import HireRef
 from reconciler.model.manifest import Manifest
 from reconciler.model.report import Report, Row
 from reconciler.model.selection import PassRequest, Selection
@@ -218,9 +217,8 @@ def _manager(line: Mapping[str, Any], desired: Desired) -> str | None:
     loaded = desired.hires.get(line["who"]) if line["access"] is not None else None
     if loaded is None:
         return None
-    said = loaded.model.manager
-    if isinstance(said, HireRef):
-        return said.hire if said.hire in desired.hires else None
+    if (named := loaded.model.references.get("manager")) is not None:
+        return named if named in desired.hires else None
     return desired.owner(loaded.model.manager_email) if loaded.model.manager_email else None
 
 

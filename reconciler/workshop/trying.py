@@ -19,7 +19,7 @@ from reconciler.model.base import EMAIL
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Blocked, TransportError, UsageError
 from reconciler.model.form import FormField
-from reconciler.model.hire import Hire, HireRef
+from reconciler.model.hire import Hire
 from reconciler.model.manifest import Manifest
 from reconciler.model.run import Kind
 from reconciler.model.scope import Scope, walk
@@ -313,10 +313,10 @@ def _person(desired: Desired, hire: str | None, email: str | None) -> Hire:
         return Hire(email=email or NOBODY, first_name="Ada", last_name="Lovelace")
     person = desired.hires[hire].model
     named: dict[str, Any] = {}
-    for key in ("manager", "buddy"):
-        if isinstance(other := getattr(person, key), HireRef) and other.hire in desired.hires:
-            named[key] = desired.hires[other.hire].model.full_name
-            named[f"{key}_email"] = desired.hires[other.hire].model.email
+    for role, other in person.references.items():
+        if other in desired.hires:
+            named[role] = desired.hires[other].model.full_name
+            named[f"{role}_email"] = desired.hires[other].model.email
     return person.model_copy(update=named)
 
 
