@@ -34,7 +34,7 @@ from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.text import hint
 from reconciler.model.value import replace
-from reconciler.repository.attribution.given import Gaps, Givers
+from reconciler.repository.attribution.given import Givers
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.trees import Tree
 from reconciler.requests.tasks import MAX_HIRES
@@ -146,8 +146,7 @@ async def _planned(
     dry_run = DryRun(planning, rows, unknown)
     given = None
     if givers:
-        gaps = await Gaps.until(context.checkout, planning.desired, planning.state.ledger)
-        given = _GivenByPart(context, planning, gaps, spools.enter_context(Spool()))
+        given = _GivenByPart(context, planning, spools.enter_context(Spool()))
     async with aclosing(dry_run.parts(MAX_HIRES, ProgressReporter())) as parts:
         async for plan in parts:
             if given is not None:
@@ -170,10 +169,8 @@ def _rows(dry_run: DryRun, given: Spool[Evidence] | None) -> Iterator[Row]:
 class _GivenByPart:
     """Who gave the grants of each part, and when what leaves had to be gone, in a spool."""
 
-    def __init__(self, context: Context, planning: Planning, gaps: Gaps, spool: Spool[Evidence]) -> None:
-
+    def __init__(self, context: Context, planning: Planning, spool: Spool[Evidence]) -> None:
         self._ledger = planning.state.ledger
-        self._gaps = gaps
         self._givers = Givers(context.checkout, planning.desired, self._ledger)
         self._leaving = Leaving(context.checkout, Desired(planning.desired.files, date.min))
         self._redactor = context.redactor
@@ -188,7 +185,7 @@ class _GivenByPart:
         former = {new: old for old, new in plan.renamed.items()}
         dates = await self._ledger.run(lambda ledger: self._leaving.dates(ledger, hires, left, former=former))
         self._parts.append((hires, plan.renamed, dates))
-        self._givers.add(await self._gaps.of(hires))
+        await self._givers.add_unknown(hires)
         if self._givers.full:
             await self._write()
 

@@ -128,6 +128,9 @@ class Givers:
         self._desired = desired
         self._known = known
         self._since: dict[str | None, _Tracing] = {}
+        self._base: str | None = None
+        self._changed: frozenset[str] | None = None
+        """The hires to whom a commit may have given something since `_base`, up to which it is known of the others."""
 
     @property
     def full(self) -> bool:
@@ -138,6 +141,14 @@ class Givers:
         """Add hires, each with the revision up to which it is known; None if nothing is known of its grants."""
         for hire, since in hires.items():
             self._since.setdefault(since, _Tracing(self._desired)).add(hire)
+
+    async def add_unknown(self, hires: Collection[str]) -> None:
+        """Add those of some hires of whom it is not known who gave their grants of the revision."""
+        if self._changed is None:
+            self._base = await self._known.given_up_to()
+            self._changed = frozenset(changed_since(self._checkout, self._desired, self._base))
+        older = {hire: each.since for hire, each in (await self._known.untraced(hires)).items()}
+        self.add({**{hire: self._base for hire in hires if hire in self._changed}, **older})
 
     async def found(self) -> dict[str, dict[Key, Attribution]]:
         """Return by hire who gave what of those that were added, except for what is known and unchanged."""
@@ -163,35 +174,14 @@ class Givers:
         return found
 
 
-class Gaps:
-    """Of which hires it is not known who gave their grants of a revision, and up to which one it is."""
-
-    def __init__(self, known: KnownGivers, base: str | None, changed: Iterable[str]) -> None:
-        self._known = known
-        self._base = base
-        self._changed = frozenset(changed)
-
-    @classmethod
-    async def until(cls, checkout: Checkout, desired: Desired, known: KnownGivers) -> Gaps:
-        """Find what a commit up to the revision may have given since it was known last."""
-        base = await known.given_up_to()
-        return cls(known, base, changed_since(checkout, desired, base))
-
-    async def of(self, hires: Collection[str]) -> dict[str, str | None]:
-        """Return those of some hires, each with the revision up to which it is known; None if nothing is."""
-        older = {hire: each.since for hire, each in (await self._known.untraced(hires)).items()}
-        return {**{hire: self._base for hire in hires if hire in self._changed}, **older}
-
-
 async def who_gave(
     checkout: Checkout, desired: Desired, known: KnownGivers, hires: Collection[str]
 ) -> dict[Key, Attribution]:
     """Find out who gave the grants of some hires, except for what is known and unchanged."""
-    gaps, givers = await Gaps.until(checkout, desired, known), Givers(checkout, desired, known)
+    givers, names = Givers(checkout, desired, known), sorted(hires)
     found: dict[Key, Attribution] = {}
-    names = sorted(hires)
     for start in range(0, len(names), OFTEN):
-        givers.add(await gaps.of(names[start : start + OFTEN]))
+        await givers.add_unknown(names[start : start + OFTEN])
         if givers.full:
             found |= _by_key(await givers.found())
     return found | _by_key(await givers.found())
