@@ -39,8 +39,7 @@ from reconciler.repository.files import Files
 from reconciler.repository.git.trees import Tree
 from reconciler.requests.record import last_used
 from reconciler.review.owners import owners_of
-from reconciler.review.similarity import PeopleIndex
-from reconciler.review.unmanaged import AccountKind, ComparedListing, UnknownAccount, compare
+from reconciler.review.unmanaged import AccountKind, ComparedListing, PeopleIndex, UnknownAccount, compare
 
 T = TypeVar("T", Grant, Record)
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+import re
+import unicodedata
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 from msgspec import Struct
@@ -27,7 +30,6 @@ from reconciler.repository.desired import Desired
 from reconciler.requests.record import last_used
 from reconciler.requests.tasks import Yielder
 from reconciler.review.owners import Owners, OwnersOf, tells_use
-from reconciler.review.similarity import PeopleIndex
 
 ACCOUNTS_AT_A_TIME = 500
 """The most accounts that are compared before other tasks run."""
@@ -237,3 +239,56 @@ def _with_details(
     listing = ", ".join(f"{name}={value}" for name, value in where.items())
     reason = f"{found.reason} ({listing})" if where else found.reason
     return replace(found, reason=reason, near=near, first_seen=first_seen, values=where)
+
+
+# --- whom an account resembles ---------------------------------------------------------------------------------------
+
+_MIN_LETTERS = 5
+"""The fewest letters of a name that may differ in one: shorter names resemble too many others."""
+
+_PARTS = re.compile(r"[\W_]+")
+
+
+class PeopleIndex:
+    """Hires, by addresses and names that an account may have, or names that differ from one in a letter."""
+
+    def __init__(self, desired: Desired) -> None:
+        """Index everybody whose file can be read."""
+        self._desired = desired
+        self._by_name: dict[str, str] = {}
+        self._nearly: dict[str, str] = {}
+        for hire, loaded in desired.hires.items():
+            for key in {_key(_local(loaded.model.email)), _key(loaded.model.full_name)} - {""}:
+                self._by_name.setdefault(key, hire)
+                for slip in _slips(key):
+                    self._nearly.setdefault(slip, hire)
+
+    def near(self, addresses: Iterable[str], names: Iterable[str]) -> str | None:
+        """Find the hire who has one of these addresses, or resembles one of the addresses or names."""
+        addresses = list(addresses)
+        keys = [key for text in (*map(_local, addresses), *names) if (key := _key(text))]
+        found = (self._by_name.get(key) for key in keys)
+        nearly = (self._nearly.get(form) for key in keys for form in _slips(key))
+        return next((hire for hire in chain(map(self._desired.owner, addresses), found, nearly) if hire), None)
+
+
+def _local(text: str) -> str:
+    """Return the part before the @, without a `+tag`."""
+    local = text.partition("@")[0]
+    return local.partition("+")[0] or local
+
+
+def _key(text: str) -> str:
+    """Normalize a name: no accents, case, dots or order. `Lovelace, Ada` is `adalovelace`."""
+    plain = text[:200].casefold()
+    if not plain.isascii():
+        plain = "".join(c for c in unicodedata.normalize("NFKD", plain).casefold() if not unicodedata.combining(c))
+    return "".join(sorted(part for part in _PARTS.split(plain) if part))
+
+
+def _slips(key: str) -> Iterator[str]:
+    """Yield the name, and the name without each one letter: names that share a form differ in one letter."""
+    if len(key) >= _MIN_LETTERS:
+        yield key
+        for at in range(min(len(key), 40)):
+            yield key[:at] + key[at + 1 :]
