@@ -6,20 +6,18 @@ written beside their places and renamed, after verifying that each is unchanged 
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 from reconciler.intake.yaml_edit import block_item, flow, with_value
 from reconciler.model.config_files import ANSWERED
 from reconciler.model.errors import NotWritable, not_written
 from reconciler.model.hire import Hire
+from reconciler.repository.private_file import settle, written_beside
 from reconciler.repository.reviews import REVIEWS, review_in
 
 _UNSAFE = re.compile(r"[^\w.+-]+")
@@ -92,7 +90,7 @@ def write_all(root: Path, files: Mapping[str, bytes], before: Mapping[str, bytes
             raise NotWritable(not_written(path, error)) from None
         raise
     for folder in {place.parent for place, _ in replaced}:
-        _settle(folder)
+        settle(folder)
 
 
 def _beside(root: Path, path: Path, content: bytes, made: list[Path]) -> Path:
@@ -102,19 +100,7 @@ def _beside(root: Path, path: Path, content: bytes, made: list[Path]) -> Path:
     missing = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     made += reversed(missing)
-    temporary = path.with_name(f".{path.name[:100]}.{token_hex(6)}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            if path.exists():
-                os.fchmod(handle, stat.S_IMODE(path.stat().st_mode))
-            file.write(content)
-            file.flush()
-            os.fsync(handle)
-    except BaseException:  # Ctrl-C too: nobody else knows of the file yet
-        temporary.unlink()
-        raise
-    return temporary
+    return written_beside(path, content)
 
 
 def _unchanged(path: Path, name: str, before: bytes | None) -> None:
@@ -123,14 +109,6 @@ def _unchanged(path: Path, name: str, before: bytes | None) -> None:
             raise NotWritable(f"{name} is there already: nothing was written")
     elif not path.is_file() or path.read_bytes() != before:
         raise NotWritable(f"{name} is not as it was read, somebody edits it: nothing was written; run it again")
-
-
-def _settle(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def path_of(period: str, integration: str, manager: str | None = None) -> str:

@@ -9,11 +9,10 @@ to the redactor.
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from enum import Enum
 from functools import partial
 from itertools import chain
@@ -29,6 +28,7 @@ from reconciler.model.text import printable
 from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.documents.yaml import read
 from reconciler.repository.git.trees import File, Tree
+from reconciler.repository.private_file import settle, written_beside
 from reconciler.secrets import age
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.sops import SopsFile
@@ -81,7 +81,7 @@ class InitialData:
         Raises SecretsError, which names the file, where there are two files, where one is in the clear, and where it
         cannot be decrypted or is no map of ids to single values.
         """
-        return self._open(tree, service, _by_service(tree).get(service, []))
+        return self._open(tree, _file_of(service, _by_service(tree)))
 
     def read_all(self, tree: Tree, services: Iterable[str]) -> dict[str, dict[str, str] | SecretsError | None]:
         """Read many services, four at a time, with the error in place of a service's values."""
@@ -89,7 +89,7 @@ class InitialData:
 
         def one(service: str) -> dict[str, str] | SecretsError | None:
             try:
-                return self._open(tree, service, files.get(service, []))
+                return self._open(tree, _file_of(service, files))
             except SecretsError as error:
                 return error.with_traceback(None)  # its frames hold what was decrypted
 
@@ -114,9 +114,8 @@ class InitialData:
 
     def bare(self, tree: Tree) -> Iterator[tuple[str, str, list[str]]]:
         """Yield each service with a SOPS file in which values stand unencrypted: its file, and their ids."""
-        for file, _, _ in self._named(tree):
-            service = service_of(file.path.removeprefix(f"{FOLDER}/"))
-            if service is not None and (ids := self._sops(tree, file).bare()):
+        for service, file, known in self._sops_files(tree):
+            if ids := known.bare():
                 yield service, file.path, ids
 
     def _unasked(self, tree: Tree) -> Iterator[Problem]:
@@ -129,17 +128,18 @@ class InitialData:
 
     def _named(self, tree: Tree) -> Iterator[tuple[File, list[str], str | None]]:
         """Return each readable SOPS file with its key services, or why they are unknown."""
-        files = _by_service(tree)
-        for service, (file, *_) in files.items():
-            if _form(file.path) is _Form.SOPS and _objection(service, files[service]) is None:
-                try:
-                    known = self._sops(tree, file)
-                except SecretsError:
-                    continue
-                try:
-                    yield file, known.hosts(), None
-                except SecretsError as error:
-                    yield file, [], str(error)
+        for _, file, known in self._sops_files(tree):
+            try:
+                yield file, known.hosts(), None
+            except SecretsError as error:
+                yield file, [], str(error)
+
+    def _sops_files(self, tree: Tree) -> Iterator[tuple[str, File, SopsFile]]:
+        """Return each readable SOPS file, with its service."""
+        for service, files in _by_service(tree).items():
+            if _form(files[0].path) is _Form.SOPS and _objection(service, files) is None:
+                with suppress(SecretsError):
+                    yield service, files[0], self._sops(tree, files[0])
 
     def _refusal(self, url: str, path: str) -> str | None:
         """Return why a file's key service must not be asked; None if it may."""
@@ -177,20 +177,15 @@ class InitialData:
 
         Raises SecretsError where there is no file, or more than one, and where one of the keys cannot be used.
         """
-        files = _by_service(tree).get(service, [])
-        if not files:
+        file = _file_of(service, _by_service(tree))
+        if file is None:
             raise SecretsError(f"{service} has no initial data yet: `reconcile initial-data set {service}` makes it")
-        objection = _objection(service, files)
-        if objection is not None:
-            raise SecretsError(f"{files[0].path}: {objection}")
-        (file,) = files
-        raw = _raw(tree, file)
         try:
             if _form(file.path) is _Form.SOPS:
                 return file.path, self._sops(tree, file).rekeyed(recipients)
             if any(map(age.is_recipient, recipients)):
                 raise SecretsError("age keys open SOPS files only; this one is GnuPG's")
-            clear = self._gnupg.decrypt(raw, file.path)
+            clear = self._gnupg.decrypt(_raw(tree, file), file.path)
             return file.path, self._gnupg.encrypt(clear, recipients, armor=file.path.endswith(".asc"))
         except SecretsError as error:
             raise SecretsError(f"{file.path}: {error}") from None
@@ -208,13 +203,9 @@ class InitialData:
         keys = self._encrypted_to(tree, file)
         return file.path, self._gnupg.encrypt(text.encode(), keys, armor=file.path.endswith(".asc"))
 
-    def _open(self, tree: Tree, service: str, files: list[File]) -> dict[str, str] | None:
-        if not files:
+    def _open(self, tree: Tree, file: File | None) -> dict[str, str] | None:
+        if file is None:
             return None
-        objection = _objection(service, files)
-        if objection is not None:
-            raise SecretsError(f"{files[0].path}: {objection}")
-        (file,) = files
         known = self._values.get((file.blob, file.path))
         if known is None:
             try:
@@ -309,6 +300,14 @@ def _by_service(tree: Tree) -> dict[str, list[File]]:
     return found
 
 
+def _file_of(service: str, files: Mapping[str, list[File]]) -> File | None:
+    """Return a service's file; None if it has none. Raises SecretsError for two, and for one in the clear."""
+    several = files.get(service, [])
+    if several and (objection := _objection(service, several)) is not None:
+        raise SecretsError(f"{several[0].path}: {objection}")
+    return next(iter(several), None)
+
+
 def _objection(service: str, files: list[File]) -> str | None:
     """Return what is wrong with a service's files, for the first of them, before any is opened."""
     if _form(files[0].path) is _Form.CLEAR:
@@ -365,9 +364,8 @@ def encrypt_initial_data(
             + ("; a file for age keys is made with `sops encrypt --age`" if recipients else "")
         )
     path = root / FOLDER / f"{service}.yaml.gpg"
-    others = sorted(
-        file.name for file in _listing(path.parent) if service_of(file.name) == service and file.name != path.name
-    )
+    names = (file.name for file in path.parent.glob("*"))
+    others = sorted(name for name in names if service_of(name) == service and name != path.name)
     if others:
         raise SecretsError(f"{FOLDER}/{others[0]} holds the initial data of {service}: edit that, or delete it first")
     if any("\ud800" <= char <= "\udfff" for pair in values.items() for text in pair for char in text):
@@ -383,29 +381,12 @@ def _text(values: Mapping[str, str]) -> str:
 def put_initial_data(path: Path, message: bytes) -> None:
     """Replace an encrypted file atomically. Raises SecretsError if it cannot be written."""
     try:
-        _replace(path, message)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = written_beside(path, message, mode=0o600)
+        try:
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
+        settle(path.parent)
     except OSError as error:
         raise SecretsError(not_written(f"{FOLDER}/{path.name}", error)) from None
-
-
-def _listing(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
