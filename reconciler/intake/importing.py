@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.intake.files import hire_text, with_field
 from reconciler.intake.reading import LeftOut, People, Person
-from reconciler.model.base import EMAIL, as_text
+from reconciler.model.base import EMAIL, as_text, jsonable
 from reconciler.model.errors import NotWritable
 from reconciler.model.hire import EXTRA, Hire
 from reconciler.model.imports import Import
@@ -60,26 +60,12 @@ class ImportPlan:
             "created": [_as_json(each) for each in self.created],
             "changed": [_as_json(each) for each in self.changed],
             "ended": [_as_json(each) for each in self.ended],
-            "left_out": [
-                {
-                    "hire": each.hire,
-                    "file": each.file,
-                    "fields": {key: _plain(value) for key, value in each.fields.items()},
-                    "reason": each.reason,
-                }
-                for each in self.left_out
-            ],
+            "left_out": [_as_json(each) | {"reason": each.reason} for each in self.left_out],
         }
 
 
-def _as_json(change: HireChange) -> dict[str, Any]:
-    fields = {key: [_plain(old), _plain(new)] for key, (old, new) in change.fields.items()}
-    return {"hire": change.hire, "file": change.file, "fields": fields}
-
-
-def _plain(value: Any) -> Any:
-    """Return a value of a file as JSON."""
-    return value.isoformat() if isinstance(value, date) else value
+def _as_json(what: HireChange | LeftOut) -> dict[str, Any]:
+    return {"hire": what.hire, "file": what.file, "fields": jsonable(what.fields)}
 
 
 class Importer(Frozen, kw_only=True):
@@ -107,8 +93,7 @@ class Importer(Frozen, kw_only=True):
             elif stem in self.hires:
                 known.append((person, stem))
             else:
-                why = f"the file of {stem} has an error: mend it first"
-                plan.left_out.append(LeftOut(person.item, why, person.fields, stem))
+                plan.left_out.append(person.left_out(f"the file of {stem} has an error: mend it first", stem))
         stems = dict(self._named(new, plan)) if self.imported.action == "create" else {}
         addresses = {person.email.lower(): stem for person, stem in known}
         addresses |= {person.email.lower(): stem for stem, person in stems.items()}
@@ -134,7 +119,7 @@ class Importer(Frozen, kw_only=True):
             stem = person.stem
             if not stem:
                 why = "no letter of it can stand in a file's name: give the import an `id`"
-                plan.left_out.append(LeftOut(person.item, why, person.fields))
+                plan.left_out.append(person.left_out(why))
             elif stem.casefold() in taken:
                 other = taken[stem.casefold()]
                 file = self.hires.file(other)
@@ -143,7 +128,7 @@ class Importer(Frozen, kw_only=True):
                     f"{path or other} is another person's: give the import an `id` that tells them apart, or, if that "
                     "is the same person with another address, change `email` in the file"
                 )
-                plan.left_out.append(LeftOut(person.item, why, person.fields, other, path))
+                plan.left_out.append(person.left_out(why, other, path))
             else:
                 taken[stem.casefold()] = stem
                 yield stem, person
@@ -154,11 +139,9 @@ class Importer(Frozen, kw_only=True):
         fields = {"first_name": "", "last_name": "", **fields, "source": self.name}
         try:
             content = hire_text(_nested(fields), self.head).encode()
+            _refuse_invalid(content, file)
         except NotWritable as error:
-            plan.left_out.append(LeftOut(person.item, str(error), person.fields))
-            return
-        if (why := _objection(content, file)) is not None:
-            plan.left_out.append(LeftOut(person.item, why, person.fields))
+            plan.left_out.append(person.left_out(str(error)))
             return
         shown = {key: (None, value) for key, value in fields.items() if value != ""}
         plan.created.append(HireChange(stem, file, shown, content))
@@ -191,19 +174,14 @@ class Importer(Frozen, kw_only=True):
     ) -> None:
         """Edit the file's fields, leaving every other byte; a person whose file cannot be edited is left out."""
         before = content = self.raw(loaded.path)
-        why = None
         try:
             for key, (_, value) in fields.items():
                 content = with_field(content, loaded.path, key, value)
-            why = _objection(content, loaded.path)
-        except NotWritable as error:
-            why = str(error)
-        if why is None:
+            _refuse_invalid(content, loaded.path)
             into.append(HireChange(loaded.stem, loaded.path, fields, content, before))
-            return
-        known = {key: value for key, (_, value) in fields.items()} if person is None else person.fields
-        item = 0 if person is None else person.item
-        plan.left_out.append(LeftOut(item, why, known, loaded.stem, loaded.path))
+        except NotWritable as error:
+            person = person or Person(0, "", {key: value for key, (_, value) in fields.items()})
+            plan.left_out.append(person.left_out(str(error), loaded.stem, loaded.path))
 
     def _same(self, key: str, there: Any, wanted: Any) -> bool:
         """Whether a file's value is the source's already; a reference equals the other hire's name or address."""
@@ -283,12 +261,11 @@ def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**data, **{f"{EXTRA}{key}": value for key, value in extra.items()}}
 
 
-def _objection(content: bytes, file: str) -> str | None:
-    """Return why a file would be invalid; None if it would be valid."""
+def _refuse_invalid(content: bytes, file: str) -> None:
+    """Raise NotWritable for a file that would be invalid."""
     try:
         hire = model_of(read(content, file), Hire)
     except BrokenFile as error:
-        return "; ".join(problem.message for problem in error.problems)
+        raise NotWritable("; ".join(problem.message for problem in error.problems)) from None
     if hire.start is not None and hire.end is not None and hire.end < hire.start:
-        return f"end {hire.end} is before start {hire.start}: the last day cannot come first"
-    return None
+        raise NotWritable(f"end {hire.end} is before start {hire.start}: the last day cannot come first")

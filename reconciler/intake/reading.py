@@ -221,6 +221,10 @@ class Person(Frozen):
     by_address: frozenset[str] = frozenset()
     stem: str = ""
 
+    def left_out(self, why: str, hire: str | None = None, file: str | None = None) -> LeftOut:
+        """Return them as one who cannot be imported."""
+        return LeftOut(self.item, why, self.fields, hire, file)
+
 
 class LeftOut(Frozen):
     """A person who cannot be imported, and why; `hire` and `file` if they have a file."""
@@ -263,7 +267,7 @@ def people_of(reading: SourceRecords, imported: Import) -> People:
             taken.append(several[0])
             continue
         others = ", ".join(f"item {one.item}" for one in several)
-        left += [LeftOut(one.item, f"several people have the address: {others}", one.fields) for one in several]
+        left += [one.left_out(f"several people have the address: {others}") for one in several]
     seen = {one.email.lower() for one in found}
     seen |= {str(each.fields["email"]).lower() for each in left if "email" in each.fields}
     return People(taken, sorted(left, key=lambda each: each.item), frozenset(seen))
@@ -277,7 +281,7 @@ def without_secrets(people: People, redactor: Redactor) -> People:
         if key is None:
             taken.append(one)
         else:
-            left.append(LeftOut(one.item, f"{key}: it holds a secret of the initial data", one.fields))
+            left.append(one.left_out(f"{key}: it holds a secret of the initial data"))
     return People(taken, sorted(left, key=lambda each: each.item), people.addresses)
 
 
