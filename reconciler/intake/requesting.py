@@ -99,7 +99,7 @@ def refused(reader: Reader, tree: Tree, stem: str, content: bytes, now: datetime
     hire = loaded.model.hire
     what_for = files.offers.what_for(files.hires[hire].model)
     desired = Desired(files, now.date(), now)
-    grant = next((each for each in desired.grants(hire) if each.key.access == stem), None)
+    grant = desired.grant(Key(hire, stem))
     if grant is None:
         return f"its end is over; {what_for}"
     reason = _refusal(grant)

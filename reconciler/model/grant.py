@@ -87,6 +87,12 @@ class Grant(Frozen):
     """Form values that have to be looked up among the service's own options: (field id, value or NamedChoice)."""
 
     @property
+    def place(self) -> tuple[str, int]:
+        """Return the file and the line of its entry."""
+        file, _, line = self.source.rpartition(":")
+        return file, int(line)
+
+    @property
     def known_end(self) -> datetime | None:
         """Return when it ends, whenever it is first acted on; None where a `for` may be over before."""
         return self.over_at if self.lasts is None else None

@@ -105,8 +105,7 @@ def unassigned(desired: Desired, given: Collection[str]) -> Iterator[Problem]:
 
 
 def _of_entry(grant: Grant, text: str, severity: Severity) -> Problem:
-    file, _, line = grant.source.rpartition(":")
-    return Problem(file, int(line), f"access {grant.key.access}: {text}", severity)
+    return Problem(*grant.place, f"access {grant.key.access}: {text}", severity)
 
 
 def unknown_names(files: Files) -> Iterator[Problem]:

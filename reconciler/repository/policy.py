@@ -105,9 +105,8 @@ class PolicyRules:
 
     def problems_of(self, grant: Grant, over: Collection[Key] = ()) -> Iterator[Problem]:
         """Return the problems of a grant that breaks rules, beside those that count."""
-        file, _, line = grant.source.rpartition(":")
         for breach in self.breaches(grant, over=over):
-            yield Problem(file, int(line), f"access {grant.key.access} of {grant.key.hire}: {breach}")
+            yield Problem(*grant.place, f"access {grant.key.access} of {grant.key.hire}: {breach}")
 
     def lacks_of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
         """Report what a hire must have and does not; `grants` are its own."""

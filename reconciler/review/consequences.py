@@ -193,14 +193,11 @@ def over_before(changes: Iterable[Change], before: Desired, after: Desired) -> I
     any_day = Desired(before.files, date.min)
     for change in changes:
         key = change.key
-        if change.kind is not ChangeKind.ADDED or key.hire not in any_day.hires:
-            continue
-        was = any_day.grant(key)
-        if was is not None and was.over_at is not None and not was.ends_with_hire:
-            (file, _, line), *_ = (each.source.rpartition(":") for each in after.grants(key.hire) if each.key == key)
+        was, now = (side.grant(key) if change.kind is ChangeKind.ADDED else None for side in (any_day, after))
+        if was is not None and now is not None and was.over_at is not None and not was.ends_with_hire:
             over = f"access {key.access} of {key.hire}: its time was over in the base"
             ways = "where it was given then, nothing follows: take the entry out, commit that, and add it again"
-            yield Problem(file, int(line), f"{over}; {ways}", Severity.WARNING)
+            yield Problem(*now.place, f"{over}; {ways}", Severity.WARNING)
 
 
 def ending_of(grant: Grant, after: Desired) -> Leaving:

@@ -109,7 +109,7 @@ def _same_checks(grants: Iterable[Grant]) -> Iterator[Problem]:
                 f"access {grant.key.access}: its exists check asks the same as that of {first.key.access}, so the "
                 "two cannot be told apart: use a form value in `exists`, or make them one entry"
             )
-            yield Problem(*_entry(grant), message, Severity.WARNING)
+            yield Problem(*grant.place, message, Severity.WARNING)
 
 
 def _several(grants: Iterable[Grant]) -> list[Grant]:
@@ -178,7 +178,7 @@ class MissingValues:
             except MissingVariable:
                 continue
             except Blocked as error:
-                yield Problem(*_entry(grant), f"access {grant.key.access} of {hire}: {place}: {error}")
+                yield Problem(*grant.place, f"access {grant.key.access} of {hire}: {place}: {error}")
 
     def _asked_of(self, grant: Grant, manifest: Manifest) -> tuple[str, ...]:
         """List the names that a hire or an entry has to give for this integration."""
@@ -209,7 +209,7 @@ class MissingValues:
             given = self._desired.entries.giving(grant).values.get(name)
             missing = f"is missing: {uses} has it in its form and uses it"
             lacks = f"is still FILL-IN, and {uses} uses it" if given == FILL_IN else missing
-            return Problem(*_entry(grant), f"{whose}: values.{name} {lacks}")
+            return Problem(*grant.place, f"{whose}: values.{name} {lacks}")
         if because := grant.absent.get(name):
             what = f"{name} has no value: {because}"
         elif name in (*HIRE_NAMES, "phone"):
@@ -222,16 +222,10 @@ class MissingValues:
         return Problem(*_given_at(self._desired, grant), f"{whose}: {what}")
 
 
-def _entry(grant: Grant) -> tuple[str, int]:
-    """Return the file and the line of an entry."""
-    file, _, line = grant.source.rpartition(":")
-    return file, int(line)
-
-
 def _given_at(desired: Desired, grant: Grant) -> tuple[str, int | None]:
     """Return where a hire is given an entry: the file and the line of it, or of the `sequences` that it is from."""
     if grant.origin is None:
-        return _entry(grant)
+        return grant.place
     loaded = desired.hires[grant.key.hire]
     return loaded.path, loaded.document.line(("sequences",))
 

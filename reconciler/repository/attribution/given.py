@@ -91,8 +91,7 @@ class _Tracing:
                 yield key, provenance.given(str(newest.commit), newest.merges)
 
     def _parts_of(self, grant: Grant) -> Iterator[Traced]:
-        source = grant.source.rpartition(":")[0]
-        yield self._part(source, Part.ENTRY, grant.key.access)
+        yield self._part(grant.place[0], Part.ENTRY, grant.key.access)
         if grant.origin is None:
             return
         file = self._desired.hires.file(grant.key.hire)
