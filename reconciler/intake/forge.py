@@ -148,10 +148,7 @@ class ForgeClient(ForgeProject):
                 params = {"source_branch": branch, "state": "opened"}
             case _:
                 params = {"state": "open"}
-        own = (
-            each for each in self._listed(self.pulls, params) if _head(each) in (None, branch) and not _of_fork(each)
-        )
-        pull = next(map(_pull, own), None)
+        pull = next((_pull(each) for each in self._listed(self.pulls, params) if _head(each) in (None, branch)), None)
         return None if pull is None else replace(pull, reviewers={**pull.reviewers, **self._reviewed(pull)})
 
     def open(self, branch: str, base: str, title: str, text: str) -> PullRequest:
@@ -330,24 +327,19 @@ class ApprovalReader(ForgeProject):
             if own:  # of several that have the commit the first one brought it
                 return dict(min(own, key=lambda pull: str(pull.get("merged_at") or "")))
         # Not every forge knows of every commit which pull request brought it: a rebased one, a fast-forward.
-        known = await self.read(self._client, "GET", self.pulls, params=self._closed(branch))
+        params = {**self._closed(branch), self._size: str(PAGE)}
+        known = await self.read(self._client, "GET", self.pulls, params=params)
         closed = (pull for pull in known if self._is_merged(pull, branch) and self._brought(pull, commits))
         return next((dict(pull) for pull in closed), None)
 
     def _closed(self, branch: str) -> dict[str, str]:
         match self._forge.kind:
             case "github":
-                return {
-                    "state": "closed",
-                    "base": branch,
-                    "sort": "updated",
-                    "direction": "desc",
-                    "per_page": str(PAGE),
-                }
+                return {"state": "closed", "base": branch, "sort": "updated", "direction": "desc"}
             case "gitlab":
-                return {"state": "merged", "target_branch": branch, "order_by": "updated_at", "per_page": str(PAGE)}
+                return {"state": "merged", "target_branch": branch, "order_by": "updated_at"}
             case _:
-                return {"state": "closed", "sort": "recentupdate", "limit": str(PAGE)}
+                return {"state": "closed", "sort": "recentupdate"}
 
     def _is_merged(self, pull: Mapping[str, Any], branch: str) -> bool:
         if self._forge.kind == "gitlab":

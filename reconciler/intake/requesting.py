@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import count
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 FOLDER = "config/requests"
 PREFIX = "request/"
 """What the names of requests' branches begin with."""
-
-MAX_SUFFIX = 1000
 
 LATELY = timedelta(days=2)
 """How far back names are looked for that are taken: they begin with the day."""
@@ -157,11 +156,8 @@ def _refusal(grant: Grant) -> str | None:
 
 def _free_stem(stem: str, taken: set[str]) -> str:
     """Return the stem, or with the first number behind it that makes it free."""
-    names = [stem, *(f"{stem}-{number}" for number in range(2, MAX_SUFFIX))]
-    for name in names:
-        if name not in taken:
-            return name
-    raise NotRequestable(f"there are {MAX_SUFFIX} requests of that name today")
+    numbered = (f"{stem}-{number}" for number in count(2))
+    return stem if stem not in taken else next(name for name in numbered if name not in taken)
 
 
 def _on_one_line(text: object) -> str:
@@ -240,12 +236,9 @@ class Asking:
     def _branches(self) -> dict[str, Tree]:
         """Return the branches of requests: here, else at the remote."""
         places = (f"refs/remotes/{self.remote}/", "refs/heads/")
-        found: dict[str, Tree] = {}
-        for place in places:
-            for name in self._repository.references:
-                if name.startswith(f"{place}{PREFIX}"):
-                    found[name.removeprefix(place)] = self.context.checkout.at(name)
-        return found
+        names = [(place, name) for place in places for name in self._repository.references]
+        ours = [(place, name) for place, name in names if name.startswith(f"{place}{PREFIX}")]
+        return {name.removeprefix(place): self.context.checkout.at(name) for place, name in ours}
 
     def _is_deleted(self, branch: str) -> bool:
         """Whether a branch was pushed, and is at the remote no more: the request was refused there."""
@@ -322,9 +315,8 @@ class Asking:
             if commit.commit_time < since.timestamp():
                 break
             inside = object_at(commit.tree, FOLDER)
-            found |= (
-                {PurePosixPath(each.name or "").stem for each in inside} if isinstance(inside, pygit2.Tree) else set()
-            )
+            if isinstance(inside, pygit2.Tree):
+                found |= {PurePosixPath(each.name or "").stem for each in inside}
         return found
 
     def _own_address(self) -> str:
