@@ -61,7 +61,6 @@ class _Progress:
 
     sending: Sending
     departed: Callable[[], None]
-    most: int
     left: bool = False
     whole: bool = False
 
@@ -166,7 +165,7 @@ class Client:
             sending.may_send()
             if leaving is not None:
                 await leaving()
-            progress = _Progress(sending, departed, wire.most)
+            progress = _Progress(sending, departed)
             began = time.monotonic()
             try:
                 async with asyncio.timeout(self._seconds):

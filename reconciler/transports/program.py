@@ -89,7 +89,7 @@ class Programs:
             try:
                 self._reaper.notify(process.pid)
                 watch.has_left()
-                answer, said = await _printed(process, watch.most)
+                answer, said = await _printed(process, request.most)
                 code = await process.wait()
             finally:
                 await self._end(process, transport)

@@ -35,9 +35,6 @@ KEPT_OPEN_SECONDS = 4.0
 class Watch(Protocol):
     """Is notified how far a request got."""
 
-    most: int
-    """Bytes that are kept of its answer."""
-
     left: bool
     """Whether it began to leave."""
 

@@ -88,9 +88,9 @@ class Direct:
             raise StaleConnection(f"the proxy answered {answer.status}")
 
     async def exchange(
-        self, method: str, target: bytes, headers: Headers, content: bytes | None, watch: Watch
+        self, method: str, target: bytes, headers: Headers, content: bytes | None, watch: Watch, *, most: int
     ) -> Response:
-        """Send a request, and read its answer up to the limit.
+        """Send a request, and read its answer, of which at most so many bytes are kept.
 
         Raises NotAllowed, StaleConnection, OSError where the connection breaks, and Unreadable for what is no answer.
         """
@@ -104,7 +104,7 @@ class Direct:
         with suppress(OSError):  # a server may refuse, and close, before it has read all: what it says is the answer
             await self._pipe.write(request)
         watch.has_left()
-        answer = _Reading(method, watch.most)
+        answer = _Reading(method, most)
         await self._content(answer, await self._headed(answer))
         self._keep = answer.keep and not self._pipe.unread
         return answer.finish()

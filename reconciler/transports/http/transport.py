@@ -60,7 +60,7 @@ class Http:
                 idle = self._idle.take(address.origin)
                 way = idle or await _connected(address, self._connecting)
                 try:
-                    return await way.exchange(request.method, target, headers, content, watch)
+                    return await way.exchange(request.method, target, headers, content, watch, most=request.most)
                 except StaleConnection:
                     if idle is None:
                         raise

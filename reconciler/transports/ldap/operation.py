@@ -40,11 +40,8 @@ class Search(Frozen):
         if scope not in ("", "base", "one", "sub") or any(extensions):
             raise TransportError("the URL is no directory's: ldaps://host/dn?attributes?scope?filter", left=False)
         listed = tuple(name for name in names.split(",") if name)
-        return cls(dn, listed, scope or "base", _in_parentheses(wanted or EVERYTHING))
-
-
-def _in_parentheses(wanted: str) -> str:
-    return wanted if wanted.startswith("(") else f"({wanted})"
+        wanted = wanted or EVERYTHING
+        return cls(dn, listed, scope or "base", wanted if wanted.startswith("(") else f"({wanted})")
 
 
 class Entries(Items):

@@ -58,7 +58,7 @@ class Ldap:
         if login is not None and not login[1]:
             raise TransportError("the password is empty: a directory would take the login for nobody's", left=False)
         where = address.origin, login
-        while (kept := self._idle.take(where)) is not None and kept.spoiled:
+        while (kept := self._idle.take(where)) is not None and spoiled(kept.descriptor):
             kept.close()
         session = kept or _Session(where, self._seconds)
         try:
@@ -69,7 +69,7 @@ class Ldap:
             except ldap.LDAPError as error:
                 return ended(request, _code(error), _said(error), login=True)
             watch.leaves()
-            answer = await in_thread(lambda: session.ask(request, search, watch.most), session.abort)
+            answer = await in_thread(lambda: session.ask(request, search), session.abort)
             watch.has_left()
         except LOST as error:
             session.broken = True
@@ -99,7 +99,7 @@ class _Session:
         self._where = where
         self._seconds = seconds
         self._ldap: Any = None
-        self._descriptor = -1
+        self.descriptor = -1
         self.opened = self.broken = False
 
     def open(self) -> None:
@@ -123,14 +123,14 @@ class _Session:
                 raise TransportError(f"no connection: {given} cannot be read: name one in PEM", left=False) from None
         self._ldap = made
         number = made.simple_bind(*(login or ("", "")))
-        self._descriptor = made.fileno()
+        self.descriptor = made.fileno()
         self._answer(number)
         self.opened = True
 
-    def ask(self, request: RenderedRequest, search: Search, most: int) -> Response:
+    def ask(self, request: RenderedRequest, search: Search) -> Response:
         """Ask once, and wait for the answer. Raises ldap.LDAPError."""
         if request.reads:
-            return self._found(search, most)
+            return self._found(search, request.most)
         data = json.loads(request.content or b"{}")
         match request.method:
             case "POST":
@@ -183,16 +183,11 @@ class _Session:
             if not cookie or entries.full:
                 return entries.answer()
 
-    @property
-    def spoiled(self) -> bool:
-        """See `spoiled`."""
-        return spoiled(self._descriptor)
-
     def abort(self) -> None:
         """End what a thread waits for. libldap itself lets nobody else touch the connection then."""
         self.broken = True
-        if self._descriptor >= 0:
-            with suppress(OSError), socket.socket(fileno=os.dup(self._descriptor)) as other:
+        if self.descriptor >= 0:
+            with suppress(OSError), socket.socket(fileno=os.dup(self.descriptor)) as other:
                 other.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:

@@ -62,7 +62,7 @@ class MySql:
         try:
             await in_thread(partial(_understood, session.prepare), session.abort)
             watch.leaves()
-            rows = await in_thread(partial(_understood, partial(session.execute, watch.most)), session.abort)
+            rows = await in_thread(partial(_understood, partial(session.execute, request.most)), session.abort)
             watch.has_left()
         except pymysql.Error as error:
             code, message = error.args if len(error.args) == 2 else (0, str(error))

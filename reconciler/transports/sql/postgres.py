@@ -105,7 +105,9 @@ class Postgres:
     async def send(self, request: RenderedRequest, address: Address, watch: Watch) -> Response:
         """Send a statement; see `Transport`."""
         question = Question.of(request, address)
-        while (connection := self._idle.take(question.where)) is not None and _is_gone(connection):
+        while (connection := self._idle.take(question.where)) is not None and (
+            connection.closed or spoiled(connection.fileno())
+        ):
             await connection.close()
         if connection is None:
             try:
@@ -117,7 +119,7 @@ class Postgres:
                 if error.pgconn is not None and (error.pgconn.used_password or error.pgconn.needs_password):
                     return failed(question, 401, None, _line(error))
                 raise TransportError(f"no connection: {_line(error)}", left=False) from None
-        asking = asyncio.create_task(_ask(connection, question, watch))
+        asking = asyncio.create_task(_ask(connection, question, request.most, watch))
         try:
             answer = await asyncio.shield(asking)
         except asyncio.CancelledError:
@@ -130,7 +132,8 @@ class Postgres:
             code = error.sqlstate or ""
             if connection.closed or connection.broken or code.startswith(IN_DOUBT):
                 raise TransportError(f"{BROKE}: {_line(error)}", left=watch.left) from None
-            return failed(question, _status(code), code, error.diag.message_primary or _line(error))
+            status = 401 if code.startswith("28") else STATUSES.get(code, 400)
+            return failed(question, status, code, error.diag.message_primary or _line(error))
         else:
             self._idle.keep(question.where, connection)
             connection = None
@@ -146,10 +149,6 @@ class Postgres:
         self._idle.close()
 
 
-def _is_gone(connection: Connection) -> bool:
-    return connection.closed or spoiled(connection.fileno())
-
-
 async def _end(asking: asyncio.Task[Response], connection: Connection) -> None:
     """Have the server cancel a statement. Nobody waits for it: a server that hangs takes ten seconds."""
     asking.cancel()
@@ -159,12 +158,12 @@ async def _end(asking: asyncio.Task[Response], connection: Connection) -> None:
         await connection.close()
 
 
-async def _ask(connection: Connection, question: Question, watch: Watch) -> Response:
+async def _ask(connection: Connection, question: Question, most: int, watch: Watch) -> Response:
     """Run a statement in a transaction of its own. Raises psycopg.Error."""
     names = parameters(question.sql)  # one that stands twice is one: each of two would need a type of its own
     sql, _ = numbered(question.sql, lambda name: f"${names.index(name) + 1}")
     values = [question.values[name] for name in names]
-    rows = Rows(watch.most)
+    rows = Rows(most)
     await connection.set_read_only(question.reads)
     async with (
         connection.transaction(force_rollback=question.reads),
@@ -189,10 +188,6 @@ async def _read(cursor: psycopg.AsyncRawCursor[Any], found: AsyncIterator[Any], 
         rows.add([column.name for column in cursor.description or ()], row)
         if rows.full:
             break
-
-
-def _status(code: str) -> int:
-    return 401 if code.startswith("28") else STATUSES.get(code, 400)
 
 
 def _line(error: psycopg.Error) -> str:
