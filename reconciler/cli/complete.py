@@ -106,10 +106,6 @@ def _ready(_ctx: click.Context) -> Iterator[str]:
                 yield Path(item.name).stem
 
 
-def _periods(ctx: click.Context) -> Iterator[str]:
-    return (folder.name for folder in (_root(ctx) / "config/reviews").iterdir() if folder.is_dir())
-
-
 hires = _offered(_stems("hires"))
 integrations = _offered(_stems("manifests"))
 imports = _offered(_stems("config/imports"))
@@ -117,4 +113,4 @@ accesses = _offered(_accesses)
 fields = _offered(_fields)
 services = _offered(_services)
 ready = _offered(_ready)
-periods = _offered(_periods)
+periods = _offered(lambda ctx: (at.name for at in (_root(ctx) / "config/reviews").iterdir() if at.is_dir()))

@@ -26,7 +26,6 @@ from reconciler.engine.run.accepted import InForce, in_force, keep
 from reconciler.engine.run.planning import Planning
 from reconciler.engine.run.runner import Leases, LockedState, PassRunner
 from reconciler.engine.state import OpenState, locking, reading, sharing
-from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
@@ -124,7 +123,9 @@ async def _locked_pass(
         report = await passes.run(replace(request, released=released))
         if not clock.stopping.is_set():  # until here, it stays for the next pass: this one may be declined, or die
             await passes.apply_commands(releases)
-        await _ask_forge(context, state.ledger, force)
+        with suppress(TimeoutError):  # what the forge does not answer in time is asked after the next pass
+            async with asyncio.timeout(FORGE_SECONDS):
+                await Approving(context, state.ledger, ProblemLog()).ask(settings, force.branch)
         await alert_overdue(context, settings, tree, state.ledger)
         await state.ledger.run(partial(tell, context=context, tree=tree, report=report))
         return report
@@ -153,13 +154,6 @@ async def _count_unknown(state: OpenState, services: Services, plan: Plan, repor
 
 def _save_seen(ledger: LedgerWriter, listing: ComparedListing, now: datetime) -> None:
     ledger.accounts.save(listing.integration, listing.seen, now)
-
-
-async def _ask_forge(context: Context, ledger: OpenLedger, force: InForce) -> None:
-    """Ask the forge for a moment who approved what; what it does not answer is asked after the next pass."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(FORGE_SECONDS):
-            await Approving(context, ledger, ProblemLog()).ask(force.settings, force.branch)
 
 
 def _asking(ask: Ask, redactor: Redactor) -> Callable[[Plan], Awaitable[bool]]:

@@ -15,7 +15,7 @@ from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.text import annotation, code, count, echo, emit, emit_json, problem_line
 from reconciler.model.errors import Problem, SettingsError, Severity, UsageError
-from reconciler.model.text import hint, printable
+from reconciler.model.text import cut, hint, printable
 from reconciler.model.value import fields, replace
 from reconciler.repository.naming import Kind
 
@@ -271,4 +271,4 @@ def _sent(method: str, url: str, body: Any) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return cut(text, LONGEST)

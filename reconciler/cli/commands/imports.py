@@ -250,14 +250,11 @@ def _markdown_lines(plan: ImportPlan, most: int) -> list[str]:
                 lines.append(f"- {code(each.file)}: {how}")
             lines += _more(of, most)
     if plan.left_out:
-        lines += ["", "left out:", "", *(_left_out(one) for one in plan.left_out[:most])]
+        told = ((one.called, one.reason) for one in plan.left_out[:most])
+        lines += ["", "left out:", "", *(f"- {': '.join(code(clipped(it, MAX_LENGTH)) for it in one)}" for one in told)]
         lines += _more(plan.left_out, most)
     notes = [f"- {code(clipped(note, MAX_LENGTH))}" for note in plan.notes[:most]]
     return [*lines, "", *notes, *_more(plan.notes, most)] if plan.notes else lines
-
-
-def _left_out(one: LeftOut) -> str:
-    return f"- {code(clipped(one.called, MAX_LENGTH))}: {code(clipped(one.reason, MAX_LENGTH))}"
 
 
 def _more(of: Sequence[object], most: int) -> list[str]:

@@ -63,6 +63,7 @@ def init(options: SharedOptions, folder: Path, names: tuple[str, ...], source: s
 
     from reconciler.gallery.catalog import everything, named
     from reconciler.intake.files import write_all
+    from reconciler.repository.documents.schema import KINDS, json_schema
 
     wanted = dict.fromkeys(filter(None, map(str.strip, ",".join(names).split(","))))
     ready = [named(name, everything()) for name in wanted]
@@ -75,7 +76,7 @@ def init(options: SharedOptions, folder: Path, names: tuple[str, ...], source: s
         written = _with_ready(ready, written)
     if (branch := _branch_in(folder)) is not None:
         written = {name: _BRANCH.sub(rf"\g<1>{branch}\g<2>", text) for name, text in written.items()}
-    written |= _schemas()
+    written |= {f"{SCHEMAS}/{kind}.json": f"{as_json(json_schema(kind), indent=2)}\n" for kind in KINDS}
     found: dict[str, bytes] = {}
     if source:
         written = _without_people(source, written)
@@ -218,12 +219,6 @@ def _renamed(integration: str, template: dict[str, str]) -> dict[str, str]:
         for name, text in template.items()
         if name != SAMPLE
     }
-
-
-def _schemas() -> dict[str, str]:
-    from reconciler.repository.documents.schema import KINDS, json_schema
-
-    return {f"{SCHEMAS}/{kind}.json": f"{as_json(json_schema(kind), indent=2)}\n" for kind in KINDS}
 
 
 def _entry(ready: ReadyManifest) -> str:

@@ -173,24 +173,19 @@ HIDDEN = frozenset({"authorization", "proxy-authorization", "cookie", "set-cooki
 """Headers that are credentials, whatever they are made of."""
 
 
-def _answered_before(tried: Tried, place: int) -> bool:
-    """Whether the same was asked for the same part of the manifest, and answered, before."""
-    asked = [
-        (part, each.request, None if each.answer is None else (each.answer.status, each.answer.content))
-        for part, each in zip(tried.parts, tried.exchanges, strict=True)
-    ]
-    return asked[place][2] is not None and asked[place] in asked[:place]
-
-
 def lines_of(integration: str, subject: Subject, tried: Tried, redactor: Redactor) -> Iterator[str]:
     """Return the lines; only what is cut in them is redacted yet, and nothing is escaped."""
     whose = f"{subject.hire} ({subject.person.email})" if subject.hire else subject.person.email
     yield f"{whose if subject.named else 'no person'} at {integration}, with {tried.integration.file} as it stands"
-    for place, exchange in enumerate(tried.exchanges):
-        if _answered_before(tried, place):
+    answered: list[object] = []
+    for place, (part, exchange) in enumerate(zip(tried.parts, tried.exchanges, strict=True)):
+        answer = exchange.answer
+        known = None if answer is None else (part, exchange.request, answer.status, answer.content)
+        if known in answered:
             yield described(exchange.request.method, exchange.request.shown_url)
             yield "  once more, and answered as before"
             continue
+        answered += [known] if known is not None else []
         yield from _exchange(exchange, tried, redactor)
         yield from (f"    {line}" for rule in tried.rules.get(place, ()) for line in rule.lines)
     if tried.planned is not None:

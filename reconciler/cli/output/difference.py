@@ -79,7 +79,7 @@ def as_table(found: Difference) -> str:
     lines += [
         f"NEW HOST {_host(host)}  ({printable(', '.join(host.files))}){_refused(host)}" for host in found.hosts_added
     ]
-    lines += [f"becomes privileged: {line}" for line in _privileged(found.grants, printable)]
+    lines += _gains(found.grants, "becomes privileged: ", printable)
     lines += [f"cause: {line}" for line in _joiners_and_leavers(found.causes, printable)]
     for each in _shared(found.causes):
         lines += [f"cause: {said.cause(each, printable)}", *(f"  {part}" for part in said.parts(each, printable))]
@@ -113,7 +113,7 @@ def _body(found: Difference, level: int) -> Iterator[str]:
     if found.hosts_added:
         yield from _alarm(found.hosts_added[: MAX_HOSTS if short else None], len(found.hosts_added))
     if not short and (privileged := [change for change in found.grants if change.privileged]):
-        yield from ["", "**Becomes privileged**", "", *_listed(privileged, level, _gains_privileges, _by_privilege)]
+        yield from ["", "**Becomes privileged**", "", *_listed(privileged, level, _gains, _by_privilege)]
     if found.held:
         yield from ["", "**Held after the merge**", "", *(f"- {said.held(each, code)}" for each in found.held)]
     if found.problems_added:
@@ -246,18 +246,12 @@ def _alike(changes: list[Change]) -> Iterator[str]:
             yield f"- {who} {said.verb(same[0], several=len(same) != 1)} {code(access)}{what}{follows}"
 
 
-def _privileged(changes: Iterable[Change], quote: Quote) -> list[str]:
+def _gains(changes: Iterable[Change], begin: str = "- ", quote: Quote = code) -> Iterator[str]:
     """Write who gets something that gives more than others have."""
-    return [
-        f"{said.person(change, quote)} in {quote(change.key.access)}: {said.privilege(change, quote)}"
-        f"{said.what_follows(change)}{said.left_to_do(change)}"
-        for change in changes
-        if change.privileged
-    ]
-
-
-def _gains_privileges(changes: list[Change]) -> Iterator[str]:
-    return (f"- {line}" for line in _privileged(changes, code))
+    for each in changes:
+        if each.privileged:
+            what = f"{said.privilege(each, quote)}{said.what_follows(each)}{said.left_to_do(each)}"
+            yield f"{begin}{said.person(each, quote)} in {quote(each.key.access)}: {what}"
 
 
 def _by_privilege(changes: list[Change]) -> Iterator[str]:

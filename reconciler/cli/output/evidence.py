@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.cli.output.text import code, count, in_words, problem_line
 from reconciler.model.clock import stamp
 from reconciler.model.text import printable
+from reconciler.model.value import fields
 from reconciler.repository.reviews import canonical
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def _whole(judged: Judged) -> dict[str, str]:
 def _rows(judged: Judged) -> Iterator[dict[str, str]]:
     for line in judged.review.lines:
         given = judged.reviewers.get(line.index)
+        by = fields(given, "author", "committer", "granted_in", "committed_at")
         yield {
             **_whole(judged),
             **{key: _text(line.data.get(key)) for key in SAID},
@@ -168,11 +170,11 @@ def _rows(judged: Judged) -> Iterator[dict[str, str]]:
             "name": judged.names.get(line.index, ""),
             "decision": line.decision or "",
             "reason": line.reason,
-            "reviewer": given.author if given is not None else "",
-            "committer": given.committer if given is not None else "",
-            "decided_in": given.granted_in if given is not None else "",
-            "decided_at": stamp(given.committed_at) or "" if given is not None else "",
-            "signer": (judged.signers.get(given.granted_in) or "") if given is not None else "",
+            "reviewer": by["author"] or "",
+            "committer": by["committer"] or "",
+            "decided_in": by["granted_in"] or "",
+            "decided_at": by["committed_at"] or "",
+            "signer": judged.signers.get(by["granted_in"]) or "",
             "open": judged.open.get(line.index, ""),
             "problem": judged.of_lines[line.index].message if line.index in judged.of_lines else "",
         }

@@ -38,13 +38,12 @@ _FORMULA = frozenset("=+-@")
 
 
 def fit(text: str) -> str:
-    """Make lines that a terminal or a CI log takes for plain text."""
-    return "\n".join(_no_command(printable(line)) for line in text.split("\n"))
+    """Make lines that a terminal or a CI log takes for plain text.
 
-
-def _no_command(line: str) -> str:
-    """Break up `::` at the start of a line and `##[` anywhere, which are commands to GitHub's runners."""
-    return _COMMAND.sub(r"\1: :", line).replace("##[", "# #[")
+    `::` at the start of a line and `##[` anywhere, which are commands to GitHub's runners, are broken up.
+    """
+    lines = (_COMMAND.sub(r"\1: :", printable(line)) for line in text.split("\n"))
+    return "\n".join(lines).replace("##[", "# #[")
 
 
 def in_colour(stream: TextIO) -> bool:
