@@ -123,7 +123,7 @@ class Here:
         from reconciler.repository.git.program import home_of
         from reconciler.repository.git.signatures import signer
 
-        home = home_of(self.context.root.resolve(), self.settings)
+        home = home_of(self.context.root, self.settings)
         return cache(lambda commit: signer(self.context.checkout, commit, home))
 
     def own(self) -> Mapping[str, str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -115,3 +118,23 @@ def test_daemon_stays_at_the_accepted_commit_until_a_person_vouches(
         assert re.search(r"daemon.recovered .*about=signatures", daemon.log)
         assert daemon.terminate() == 0
     assert call_cli(signing, "status", "--output", "json").json["refused"] is None
+
+
+def test_a_home_beside_the_repository_counts_wherever_the_command_runs(signing: Repo, ida: PgpSigner) -> None:
+    """A relative `gnupg_home` begins at the repository's root, also where `--repo` is relative, too."""
+    (home := signing.root.with_name("keys")).symlink_to(ida.home.path)
+    git = {"verify_signatures": True, "trusted_from": signing.git("rev-list", "--max-parents=0", "HEAD")}
+    signing.settings(git=git, gnupg_home=f"../{home.name}")
+    signed(signing, ida)
+    command = [sys.executable, "-m", "reconciler", "--repo", signing.root.name, "--output", "json"]
+    for words, signer in ((["--dry-run"], None), (["explain", "ada", "tool"], "Test Team <it@example.com>")):
+        done = subprocess.run(
+            [*command, *words],
+            cwd=signing.root.parent,
+            env=signing.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout).get("signer") == signer

@@ -139,7 +139,7 @@ _RUN = re.compile(
 
 def home_of(root: Path, settings: Settings) -> str | None:
     """Return the GnuPG home that the settings name, relative to the repository's root; None for GnuPG's own."""
-    return None if settings.gnupg_home is None else str(root / Path(settings.gnupg_home).expanduser())
+    return None if settings.gnupg_home is None else str(root.resolve() / Path(settings.gnupg_home).expanduser())
 
 
 def committable(root: Path, path: str | Path) -> bool:
