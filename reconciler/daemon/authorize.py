@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import ReconcilerError, SecretsError, UsageError
 from reconciler.model.settings import Settings
 from reconciler.model.text import hint
-from reconciler.oauth.authorization import CONNECTED, OPEN, TAKEN, Authorization, Authorizer, NotConnected, digest_of
+from reconciler.oauth.authorization import CONNECTED, OPEN, TAKEN, Authorization, Authorizer, NotConnected, pending
 from reconciler.oauth.token_request import TokenClient
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.trees import Tree
@@ -119,10 +120,10 @@ async def outcome(state: OpenState, authorization: Authorization) -> str | None:
     return None if told in (OPEN, TAKEN) else "" if told == CONNECTED else str(told)
 
 
-async def is_awaited(state: OpenState, service: str, query: Mapping[str, str]) -> bool:
+async def is_awaited(state: OpenState, service: str, query: Mapping[str, str], now: datetime) -> bool:
     """Whether an authorization is pending that this call could complete; anybody can call the callback."""
     try:
-        await _begun(_PendingAuthorizations(state), service, query.get("state", ""))
+        await pending(_PendingAuthorizations(state), service, query, now)
     except ReconcilerError:
         return False
     return True
@@ -132,10 +133,10 @@ async def callback(
     context: Context, settings: Settings, tree: Tree, state: OpenState, *, service: str, query: Mapping[str, str]
 ) -> tuple[int, str]:
     """Answer a call of `/oauth/callback/<service>` with an HTTP status and a text for the person at the browser."""
-    connects = _PendingAuthorizations(state)
     try:
-        name = await _begun(connects, service, query.get("state", ""))
-        await (await _authorizer(context, settings, tree, state, name)).complete(query)
+        digest, begun = await pending(_PendingAuthorizations(state), service, query, context.clock.now())
+        authorizer = await _authorizer(context, settings, tree, state, str(begun["integration"]))
+        await authorizer.complete(digest, begun, query)
     except UsageError:
         return 404, f"There is no service {service} here that could be connected."
     except NotConnected as error:
@@ -143,18 +144,6 @@ async def callback(
     except ReconcilerError as error:
         return 503, f"{service} is not connected: {context.redactor.redact(str(error))}"
     return 200, f"{service} is connected. You can close this page."
-
-
-async def _begun(connects: _PendingAuthorizations, service: str, state: str) -> str:
-    """Find the integration whose pending authorization a callback completes.
-
-    Anybody can call the callback, so this is checked before any file is read or decrypted. Raises NotConnected.
-    """
-    for digest in [digest_of(state)] if state else await connects.digests():
-        begun = await connects.read(digest)
-        if begun is not None and begun["service"] == service and (state or begun["outcome"] == OPEN):
-            return str(begun["integration"])
-    raise NotConnected("nobody waits for this: begin with `reconcile oauth connect`")
 
 
 async def _authorizer(context: Context, settings: Settings, tree: Tree, state: OpenState, name: str) -> Authorizer:

@@ -44,7 +44,7 @@ class NotConnected(ReconcilerError):
     """A callback that is not accepted, or that brought no token; the text says why."""
 
 
-class _AuthorizationStore(Protocol):
+class AuthorizationStore(Protocol):
     """Pending authorizations, saved sealed by the digest of their state."""
 
     async def read(self, digest: str) -> dict[str, Any] | None:
@@ -84,7 +84,7 @@ class Authorizer:
     """Authorizes one service by one integration's manifest."""
 
     def __init__(
-        self, integration: str, asks: TokenClient, *, tokens: TokenStore, connects: _AuthorizationStore
+        self, integration: str, asks: TokenClient, *, tokens: TokenStore, connects: AuthorizationStore
     ) -> None:
         assert asks.manifest.oauth is not None
         self._integration = integration
@@ -119,12 +119,15 @@ class Authorizer:
         )
         return authorization
 
-    async def complete(self, query: Mapping[str, str]) -> None:
-        """Complete an authorization with the callback's query, and store the tokens.
+    async def complete(self, digest: str, connect: Mapping[str, Any], query: Mapping[str, str]) -> None:
+        """Complete the `pending` authorization that the callback's query answers, and store the tokens.
 
-        Raises NotConnected: another's state, one that ran out or was used, a refusal, no code, no token.
+        Raises NotConnected: one that was used, no state where there has to be one, a refusal, no code, no token.
         """
-        digest, connect = await self._opened(query)
+        if not query.get("state") and not self._oauth.without_code:
+            raise NotConnected(f"the callback came without a state: {ANEW}")
+        if connect["service"] != self._asks.service:  # the integration is another service's by now
+            raise NotConnected(f"the state is not one that was given out here: {ANEW}")
         if not await self._connects.take(digest):
             raise NotConnected(ANSWERED)
         try:
@@ -155,48 +158,44 @@ class Authorizer:
         async with self._tokens.renewing():
             await self._tokens.change(lambda before: stored_record(reply, before, asked_at))
 
-    async def _opened(self, query: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-        """Return the authorization that a callback answers. Raises NotConnected."""
-        state = query.get("state")
-        if not state:
-            return await self._without_state(with_code=bool(query.get("code")))
-        digest = digest_of(state)
-        connect = await self._connects.read(digest)
-        if connect is None or connect["service"] != self._asks.service:
-            raise NotConnected(f"the state is not one that was given out here: {ANEW}")
-        if connect["outcome"] != OPEN:
-            raise NotConnected(ANSWERED)
-        if not self._in_time(connect):
-            begun = stamp(datetime.fromisoformat(connect["begun_at"]))
-            raise NotConnected(f"this authorization, begun at {begun}, has run out: {ANEW}")
-        return digest, connect
-
-    async def _without_state(self, *, with_code: bool) -> tuple[str, dict[str, Any]]:
-        """Return the newest open authorization, for a service that returns neither code nor state."""
-        if not self._oauth.without_code:
-            raise NotConnected(f"the callback came without a state: {ANEW}")
-        if with_code:
-            raise NotConnected(f"the callback came with a code and without a state: {ANEW}")
-        found = []
-        for digest in await self._connects.digests():
-            connect = await self._connects.read(digest)
-            if (
-                connect
-                and (connect["service"], connect["outcome"]) == (self._asks.service, OPEN)
-                and self._in_time(connect)
-            ):
-                found.append((connect["begun_at"], digest, connect))
-        if not found:
-            raise NotConnected("nobody is connecting this service now: begin with `reconcile oauth connect`")
-        _, digest, connect = max(found, key=lambda item: item[0])
-        return digest, connect
-
-    def _in_time(self, connect: Mapping[str, Any], span: timedelta = LIFETIME) -> bool:
-        return timedelta() <= self._asks.clock.now() - datetime.fromisoformat(connect["begun_at"]) <= span
-
     async def _sweep(self) -> None:
         """Delete what has been over for a day."""
         for digest in await self._connects.digests():
             connect = await self._connects.read(digest)
-            if connect is None or not self._in_time(connect, KEPT):
+            if connect is None or not _in_time(connect, self._asks.clock.now(), KEPT):
                 await self._connects.erase(digest)
+
+
+async def pending(
+    connects: AuthorizationStore, service: str, query: Mapping[str, str], now: datetime
+) -> tuple[str, dict[str, Any]]:
+    """Return the open authorization of a service that a callback answers, and its digest; without a state the newest.
+
+    Anybody can call the callback, so nothing but what is pending is looked at. Raises NotConnected.
+    """
+    if state := query.get("state"):
+        digest = digest_of(state)
+        connect = await connects.read(digest)
+        if connect is None or connect["service"] != service:
+            raise NotConnected(f"the state is not one that was given out here: {ANEW}")
+        if connect["outcome"] != OPEN:
+            raise NotConnected(ANSWERED)
+        if not _in_time(connect, now):
+            begun = stamp(datetime.fromisoformat(connect["begun_at"]))
+            raise NotConnected(f"this authorization, begun at {begun}, has run out: {ANEW}")
+        return digest, connect
+    if query.get("code"):
+        raise NotConnected(f"the callback came with a code and without a state: {ANEW}")
+    every = [(digest, await connects.read(digest)) for digest in await connects.digests()]
+    found = [
+        (digest, connect)
+        for digest, connect in every
+        if connect and (connect["service"], connect["outcome"]) == (service, OPEN) and _in_time(connect, now)
+    ]
+    if not found:
+        raise NotConnected("nobody is connecting this service now: begin with `reconcile oauth connect`")
+    return max(found, key=lambda each: each[1]["begun_at"])
+
+
+def _in_time(connect: Mapping[str, Any], now: datetime, span: timedelta = LIFETIME) -> bool:
+    return timedelta() <= now - datetime.fromisoformat(connect["begun_at"]) <= span

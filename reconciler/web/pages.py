@@ -172,7 +172,8 @@ async def _authorized(running: Daemon, initial: InForce, service: str, query: Ma
     """Answer the OAuth callback, in the daemon's loop."""
     runtime = running.runtime
     context, settings, tree = runtime.context, runtime.active.settings, runtime.active.tree or initial.tree
-    if not await is_awaited(runtime.state, service, query):  # a stranger's call must not lease a service
+    awaited = await is_awaited(runtime.state, service, query, context.clock.now())
+    if not awaited:  # a stranger's call must not lease a service
         return await callback(context, settings, tree, runtime.state, service=service, query=query)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS), running.runner.leased(service) as leased:

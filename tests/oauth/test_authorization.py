@@ -17,7 +17,7 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.request import Request
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
-from reconciler.oauth.authorization import ANSWERED, OPEN, TAKEN, Authorization, Authorizer, NotConnected
+from reconciler.oauth.authorization import ANSWERED, OPEN, TAKEN, Authorization, Authorizer, NotConnected, pending
 from reconciler.oauth.connection import TokenChange
 from reconciler.oauth.token_request import TokenClient, with_code, with_query
 from reconciler.requests.client import Client
@@ -104,7 +104,8 @@ class Desk:
         return await self.authorizer().begin()
 
     async def complete(self, name: str = "acme", **query: str) -> None:
-        await self.authorizer(name).complete(query)
+        digest, connect = await pending(self.connects, name, query, self.clock.now())
+        await self.authorizer(name).complete(digest, connect, query)
 
     async def refused(self, name: str = "acme", **query: str) -> str:
         with pytest.raises(NotConnected) as caught:
