@@ -108,18 +108,6 @@ class GuardCounts(LedgerPart):
         query = "SELECT integration, hire, access FROM grants WHERE guarded IS TRUE AND code = :code"
         return self._by_integration(query, code=ReasonCode.COUNTING)
 
-    def over_by_revision(self, now: datetime) -> dict[str, set[Key]]:
-        """List the grants whose time, as a revision moved it, is over, and that no pass has come to since.
-
-        The guard may hold what was to be made or updated of them.
-        """
-        query = (
-            "SELECT integration, hire, access FROM grants WHERE expire_at <= :now"
-            " AND (first_ends_at IS NULL OR first_ends_at <> ends_at)"
-            " AND NOT (guarded IS TRUE AND (lost OR orphaned_at IS NOT NULL)) AND keep IS FALSE AND phase <> :revoked"
-        )
-        return self._by_integration(query, now=now, revoked=Phase.REVOKED)
-
     def held_alike(self, since: Since) -> list[tuple[Held, int, int, int]]:
         """Count the grants that the guard holds, those alike together.
 
@@ -141,13 +129,13 @@ class GuardCounts(LedgerPart):
             yield from ((_held(row), Key(*row[-2:])) for row in self._cells(query, hires=names))
 
     def answered_since(self, keys: Collection[Key], since: datetime) -> set[Key]:
-        """Return for which of these grants a check was answered since a moment, or none is made."""
+        """Return for which of these grants, as their day has come, a check was answered since, or none is made."""
         query = (
             "SELECT hire, access FROM grants WHERE hire IN :hires"
-            " AND status <> :unknown"
+            " AND status <> :unknown AND (code IS NULL OR code <> :day)"
             " AND (checked_at IS NULL OR checked_at >= :since OR (guarded IS TRUE AND code = :code))"
         )
-        given = {"since": since, "unknown": Status.UNKNOWN, "code": ReasonCode.COUNTING}
+        given = {"since": since, "unknown": Status.UNKNOWN, "code": ReasonCode.COUNTING, "day": ReasonCode.DAY}
         batches = in_batches({key.hire for key in keys})
         found = {Key(*cells) for names in batches for cells in self._cells(query, hires=names, **given)}
         return found & {*keys}

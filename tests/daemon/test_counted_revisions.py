@@ -227,6 +227,34 @@ def test_none_of_many_new_ones_that_need_what_is_there_is_made_before_all_were_c
     assert sent(busy, "POST") == []
 
 
+def test_none_of_many_whose_day_comes_is_made_before_all_were_checked(
+    repo: Repo, busy: Busy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(repo, busy, monkeypatch, max_new=3)
+    monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", 2)
+    exists = {"url": f"{busy.url}/users/2-{{{{email}}}}", "expected": "2-{{email}}"}
+    execute = [{"url": f"{busy.url}/users", "data": {"email": "2-{{email}}"}}]
+    repo.manifest("more", {"exists": {**exists, "fail_when_4xx_response_code": False}, "execute": execute})
+    clock = Turned()
+    tomorrow = (clock.now() + timedelta(days=1)).date().isoformat()
+    for stem in GONE:
+        repo.hire(stem, "tool", {"integration": "more", "at": tomorrow})
+    repo.commit()
+
+    async def run() -> None:
+        async with running(repo, clock) as now:
+            await until(lambda: all(repo.has(stem, "more", "scheduled") for stem in GONE))
+            busy.answers = frozenset({*STEMS, *(f"2-{stem}" for stem in GONE[:2])})
+            clock.turn(days=1)
+            clock.pace = timedelta(seconds=60)
+            await until(lambda: {*GONE[:2]} <= held(now).keys())
+            busy.answers = frozenset()
+            await until(lambda: held(now).keys() == {*GONE} and all("max_new" in why for why in held(now).values()))
+
+    asyncio.run(run())
+    assert sent(busy, "POST") == []
+
+
 def test_no_former_account_goes_before_others_may_come_in_their_place(
     repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

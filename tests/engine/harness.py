@@ -164,13 +164,15 @@ class Machine:
         grants: Iterable[tuple[str, str]] | None = None,
         released: bool = False,
         removals: bool = True,
+        partial: bool = False,
         by_hand: Mapping[tuple[str, str], str] | None = None,
         listings: Listings | None = None,
     ) -> Report:
-        """One pass. `by_hand` has `run` or `revoke` for single grants, `listings` are those of an interval."""
+        """One pass, or a `partial` one, as a daemon makes them.
+        `by_hand` has `run` or `revoke` for single grants, `listings` are those of an interval."""
         asked = {Key(*key): kind for key, kind in (by_hand or {}).items()}
         chosen = _selection(hires, integrations) if grants is None else Selection.of(Key(*key) for key in grants)
-        let = {"released": released, "removals": removals}
+        let = {"released": released, "removals": removals, "partial": partial}
         return asyncio.run(self._reconcile(chosen, by_hand=asked, listings=listings, **let))
 
     async def _reconcile(
@@ -179,6 +181,7 @@ class Machine:
         *,
         released: bool,
         removals: bool,
+        partial: bool,
         by_hand: dict[Key, str],
         listings: Listings | None,
     ) -> Report:
@@ -195,7 +198,7 @@ class Machine:
                     await passes.let_through(opened, selection)
                 released = released or any(command.kind == "release" for command in commands)
                 by = "ida@here" if released else None
-                request = PassRequest(selection, released=by, removals=removals, by_hand=by_hand)
+                request = PassRequest(selection, released=by, partial=partial, removals=removals, by_hand=by_hand)
                 return await passes.run(request, listings=listings)
         finally:
             await context.aclose()

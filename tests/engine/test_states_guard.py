@@ -854,6 +854,36 @@ def test_a_time_that_a_revision_set_counts_over_all_parts_once_it_is_over(twenty
     assert len(accounts.calls("DELETE")) == 6
 
 
+def test_a_time_counts_over_all_parts_where_no_pass_came_by_since_it_was_moved(twenty, accounts, repo):
+    """The pass that takes the revision over is about somebody else."""
+    allow(twenty, repo, 25)
+    end(repo, range(6), "2026-12-01T10:00Z")
+    twenty.reconcile(hires=["h19"])
+    twenty.clock.turn(hours=2)
+    for number in range(6):
+        stopped = row(twenty.reconcile(hires=[f"h{number:02}"]), f"h{number:02}", "tool")
+        assert "30.00 % is over 25 % (6/20)" in stopped.reason
+    assert accounts.calls("DELETE") == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_entries_whose_day_comes_count_over_all_parts(few, accounts, repo, known):
+    """Also where no pass came by since they were added."""
+    people = [f"n{number}" for number in range(8)]
+    for stem in people:
+        repo.hire(stem, {"integration": "tool", "at": "2026-12-02"})
+    repo.commit()
+    few.reconcile(hires=None if known else ["h19"])
+    few.clock.turn(days=1)
+    for stem in people:
+        few.reconcile(hires=[stem], partial=True)
+    assert accounts.calls("POST") == []
+    assert "8 accounts would be made or updated, max_new is 5" in row(few.reconcile(), "n0", "tool").reason
+    few.release()
+    few.reconcile()
+    assert len(accounts.calls("POST")) == 8
+
+
 @pytest.mark.parametrize("first", [None, "2026-12-01T18:00Z", "2026-12-01T11:00Z"])
 def test_times_that_are_held_can_be_taken_back(accounts, repo, first):
     """Everybody has the first end again, also where that is over by then."""

@@ -355,6 +355,8 @@ class Count:
     leaving: frozenset[Grant]
     arriving: frozenset[Grant]
     """Of integrations of which more is new than may be made."""
+    due: Mapping[str, datetime]
+    """When whom is to be counted again: a day comes, or an end that a revision moved."""
     is_of_now: bool = True
 
 
@@ -379,6 +381,8 @@ class Judgement:
         """What was revoked since the full resync before the last began, and since the last one."""
         self.ended: tuple[dict[str, set[Grant]], ...] = ({}, {})
         """The same of what was over by itself."""
+        self.away: set[Grant] = set()
+        """What an attempt ever took away."""
         self.counted: dict[str, set[Grant]] = {}
         """What was healed since the last full resync."""
         self.made: dict[str, set[Grant]] = {}
@@ -405,6 +409,7 @@ class Judgement:
         """There was nobody."""
         for grant in grants:
             del self.rows[grant]
+            self.away.discard(grant)
             self.commands.pop(grant, None)
             for some in (*self.taken, *self.ended):
                 some.get(grant[1], set()).discard(grant)
@@ -454,7 +459,13 @@ class Judgement:
         whole = paths is None or any(path.startswith("config/") for path in paths)
         hires = self._in_files({_stem(path) for path in paths or () if path.startswith("hires/")}, git)
         integrations = {_stem(path) for path in paths or () if path.startswith("manifests/")}
-        if before is not None and not (before.leaving or before.arriving or whole or integrations):
+        noted = {} if before is None else before.due
+        due = {name for name, moment in noted.items() if moment <= now}
+        if before is not None and files == before.files and not due:
+            return
+        if before is not None:
+            before = replace(before, leaving=frozenset(self._standing(before.leaving)))
+        if before is not None and not (before.leaving or before.arriving or whole or integrations or due):
             stems = [path for path in paths or () if path.startswith("hires/")]
             wanted = sum(len(git.access(name)) for name in hires if git.people[name].file == "there")
             if len(stems) <= FEW and (git.most is None or wanted <= git.most):
@@ -462,10 +473,13 @@ class Judgement:
                 return  # it is within every limit, and is counted with the next
         leaving = set() if before is None else {*before.leaving}
         arriving = set() if before is None else {*before.arriving}
-        scope = [grant for grant in _all(git) if whole or grant[0] in hires or grant[1] in integrations]
+        scope = [grant for grant in _all(git) if whole or grant[0] in hires | due or grant[1] in integrations]
+        ahead = {name: moment for name, moment in noted.items() if moment > now}
         leaving.difference_update(scope)
         arriving.difference_update(scope)
         for grant, duty in self._blind(git, now).items():
+            if grant in scope and (moments := self._comes(git, grant, now)):
+                ahead[grant[0]] = min(*moments, ahead.get(grant[0], moments[0]))
             if grant in scope and not duty.wanted and _takes(duty) and not duty.exempt:
                 leaving.add(grant)
             elif grant in scope and (self._makes(grant, duty) or self._may_be_updated(git, grant, duty)):
@@ -478,7 +492,24 @@ class Judgement:
             for grant in arriving
             if limits[1] is not None and sum(other[1] == grant[1] for other in arriving) > limits[1]
         }
-        self.count = Count(files, own, limits, frozenset(leaving), frozenset(many))
+        self.count = Count(files, own, limits, frozenset(leaving), frozenset(many), ahead)
+
+    def _comes(self, git: Git, grant: Grant, now: datetime) -> list[datetime]:
+        """When time alone makes it arrive, or leave."""
+        row, found = self._row(git, grant), set[datetime | None]()
+        if _has(git, grant) and (begins := git.access(grant[0])[grant[1]].begins) is not None:
+            found.add(_moment(begins))
+        if row.acted_at is not None:
+            end = _end(git, grant, row.acted_at)[0] if _has(git, grant) else None
+            found |= {end, row.ends_at} - {row.first}
+        return [each for each in found if each is not None and each > now]
+
+    def _standing(self, leaving: Collection[Grant]) -> set[Grant]:
+        """What was not revoked of what leaves, and as long as some of it is held, what an attempt took away."""
+        rows = {grant: self.rows[grant] for grant in leaving if grant in self.rows}
+        held = {grant[1] for grant, row in rows.items() if row.guarded}
+        taken = {grant for grant in rows if grant[1] in held and grant in self.away}
+        return {grant for grant, row in rows.items() if row.phase is not Phase.REVOKED or grant in taken}
 
     def _in_files(self, stems: Collection[str], git: Git) -> set[str]:
         """Whom files are about, or the rows that the ledger has under their names."""
@@ -810,7 +841,7 @@ class Judgement:
                 for grant, row in self.rows.items()
                 if grant[1] == integration and grant not in met and grant not in gone and row.guarded and row.taken
             }
-            wanting |= {grant for grant in self._elsewhere(integration) if grant not in duties}
+            wanting |= self._elsewhere(integration, duties)
             revoked = _since(self.taken, integration, anew=anew)
             ended = _since(self.ended, integration, anew=anew)
             done = revoked if anew else self.counted.get(integration, set()) | revoked
@@ -861,14 +892,15 @@ class Judgement:
         )
         return count.limits if count.is_of_now else _limits(count, own, adds=adds)
 
-    def _elsewhere(self, integration: str) -> set[Grant]:
-        """Who leaves by the revision, has an account still, and is not held already."""
+    def _elsewhere(self, integration: str, duties: Collection[Grant]) -> set[Grant]:
+        """Who leaves by the revision beside these, and counts, and is not held already."""
         leaving = self.count.leaving if self.count is not None else ()
-        rows = {grant: self.rows[grant] for grant in leaving if grant[1] == integration and grant in self.rows}
+        rows = {grant: self.rows[grant] for grant in self._standing(leaving) if grant[1] == integration}
         return {
             grant
             for grant, row in rows.items()
-            if not (row.guarded or row.phase is Phase.REVOKED or (row.revoking and row.phase in OPEN))
+            if row.phase is Phase.REVOKED
+            or not (row.guarded or grant in duties or (row.revoking and row.phase in OPEN))
         }
 
     def _makes(self, grant: Grant, duty: Duty) -> bool:
@@ -981,6 +1013,7 @@ class Judgement:
         if revoking:
             counts = self.ended if duty.by_itself else self.taken
             counts[1].setdefault(grant[1], set()).add(grant)
+            self.away.add(grant)
         else:
             row = replace(row, **_acted_on(git, row, grant, now, found=True))
         kept = dict(row.run) if duty.resume else {}

@@ -115,7 +115,7 @@ class Changes:
 
     With `everything`, a full resync, it restarts its counts, but of what revisions took away since the last one. The
     ledger counts the grants that are held since an earlier pass; those that this pass plans are counted by what is
-    decided now. `revision` is the one that is planned, `now` the time that is over or is not.
+    decided now. `revision` is the one that is planned.
     """
 
     def __init__(
@@ -124,18 +124,14 @@ class Changes:
         settings: Settings,
         revision: str,
         *,
-        now: datetime,
         everything: bool,
         counted: RevisionCount | None = None,
     ) -> None:
         self._own = own = Limits.of(settings)
         self._revision = revision
-        self._now = now
         self.counted = counted or RevisionCount.read(ledger) or RevisionCount(revision, NEVER, own, own)
         self._seen: set[Key] = set()
         """The grants that the counted revision takes away or adds, and that this pass covers."""
-        self._over: dict[str, set[Key]] = {}
-        """What this pass covers whose time, which a revision moved, is over."""
         self._adds = False
         since = ledger.guard.counted_since()
         self._since = Since(ledger.guard.newest_attempt(), since.began) if everything else since
@@ -179,8 +175,6 @@ class Changes:
             if item.exempt:
                 continue  # nor does what a person named override anything
             covered.add((integration, key))
-            if item.over:
-                self._over.setdefault(integration, set()).add(key)
             if takes(item):
                 self._taken.add(ledger, integration, key, moved=key in moved)
                 self._adds |= not (leaves or item.wanted)
@@ -225,21 +219,14 @@ class Changes:
         return self.counted.limits_of(self._own, adds=self._adds, held=self._any_held)
 
     def _elsewhere(self, ledger: LedgerReader) -> Keys:
-        """Return whose accounts revisions take away beside those that this pass covers, and that still has them.
-
-        A time that one moved is no removal before it is over: then all whose time is over count at once.
-        """
+        """Return whose accounts revisions take away beside those that this pass covers, and that still count."""
         leaving = self.counted.leaving
-        keys = {name: leaving[name] - self._seen for name in self._met & leaving.keys()}
-        rows = self.counted.standing(ledger, keys).items()
-        there = {key for key, each in rows if not (each.revoking or (each.guarded and _would_take(Held.of(each))))}
-        found = {name: theirs & there for name, theirs in keys.items()}
-        taken = self._taken.counts(ledger, self._over, self._renamed)
-        over = ledger.guard.over_by_revision(self._now) if taken else {}
-        for name in taken:
-            others = {self._renamed.get(key, key) for key in over.get(name, ())} - self._over[name]
-            found[name] = found.get(name, NOBODY) | others
-        return found
+        there = {
+            key
+            for key, each in self.counted.standing(ledger, self._met).items()
+            if not (key in self._seen or each.revoking or (each.guarded and _would_take(Held.of(each))))
+        }
+        return {name: leaving[name] & there for name in self._met & leaving.keys()}
 
     def judged(
         self, ledger: LedgerReader, planned: Iterable[PlannedGrant], *, partial: bool

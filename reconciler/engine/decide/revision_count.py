@@ -1,14 +1,16 @@
 """What a revision takes away and adds: a value that the guard judges every part of the revision by.
 
 Passes over parts cannot know the whole: the first few of many removals are within every limit. So a revision is counted
-as it is taken over, and the ledger keeps whose accounts it takes away. Every pass counts those that it does not cover
-itself. Of many entries that are new, some may be there already: nothing of these is made before all were checked.
+as it is taken over, and again for whom it says something for later, once that is due; and the ledger keeps whose
+accounts it takes away. Every pass counts those that it does not cover itself. Of many entries that are new, some may be
+there already: nothing of these is made before all were checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -46,10 +48,11 @@ class RevisionCount(Frozen):
     """The count of a revision: whose accounts it takes away, by git and the ledger, and what is new in it.
 
     `own` are its own limits, `limits` those that it is judged by. `arriving` are the entries of integrations of which
-    more are new, or may be updated, than `max_new`: checked since `counted_at`, they are known. `moved` are the former
-    and the new names of what leaves, as long as the ledger may have it under the former. `released` are those grants of
-    `leaving` and `arriving` that somebody let through, whatever has come of them since; before it is noted, those of
-    which it says the same as the count before.
+    more are new, or may be updated, than `max_new`: checked since `counted_at`, they are known. `due` says when a hire
+    is counted again because time alone makes more leave or arrive: a moved end is over, or a day comes. `moved` are the
+    former and the new names of what leaves, as long as the ledger may have it under the former. `released` are those
+    grants of `leaving` and `arriving` that somebody let through, whatever has come of them since; before it is noted,
+    those of which it says the same as the count before.
     """
 
     revision: str
@@ -58,6 +61,7 @@ class RevisionCount(Frozen):
     limits: Limits
     leaving: Keys = {}
     arriving: Keys = {}
+    due: Mapping[str, datetime] = {}
     moved: tuple[tuple[Key, Key], ...] = ()
     released: frozenset[Key] = frozenset()
 
@@ -104,12 +108,18 @@ class RevisionCount(Frozen):
         counted = (*self.leaving.items(), *self.arriving.items())
         return frozenset(key for name, keys in counted for key in keys if selection.covers(key, name))
 
-    def standing(self, ledger: LedgerReader, leaving: Keys) -> dict[Key, Record]:
-        """Return the records, by their names now, of what leaves by this count and was not revoked."""
-        moved = dict(self.moved)
-        hires = {key.hire for theirs in leaving.values() for key in theirs} | {key.hire for key in moved}
-        records = ledger.grants.records(hires) if hires else ()
-        return {moved.get(record.key, record.key): record for record in records if record.phase is not Phase.REVOKED}
+    def standing(self, ledger: LedgerReader, names: Collection[str]) -> dict[Key, Record]:
+        """Return the records, by their names now, of what leaves integrations by this count and was not revoked."""
+        moved, leaving = dict(self.moved), frozenset[Key]().union(*(self.leaving.get(name, ()) for name in names))
+        if not leaving:
+            return {}
+        records = [*ledger.grants.records({key.hire for key in leaving} | {key.hire for key in moved})]
+        mine = {key: each for each in records if (key := moved.get(each.key, each.key)) in leaving}
+        return {key: each for key, each in mine.items() if each.phase is not Phase.REVOKED}
+
+    def due_at(self, now: datetime) -> frozenset[str]:
+        """Return of whom to count again by then."""
+        return frozenset(hire for hire, moment in self.due.items() if moment <= now)
 
     @property
     def unreleased(self) -> RevisionCount:
@@ -151,9 +161,11 @@ def forget(noted: bytes | None, hire: str) -> bytes | None:
         for each in (counted.leaving, counted.arriving)
     )
     moved = tuple(move for move in counted.moved if all(key.hire != hire for key in move))
-    without = replace(counted, leaving=leaving, arriving=arriving, moved=moved)
+    due = {each: moment for each, moment in counted.due.items() if each != hire}
+    without = replace(counted, leaving=leaving, arriving=arriving, due=due, moved=moved)
     return without.after(counted, noted)
 
 
+@lru_cache(maxsize=1)  # each pass reads it
 def _read(note: bytes) -> RevisionCount:
     return msgspec.json.decode(note, type=RevisionCount)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from reconciler.engine.run.renames import owner_of
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import ReadState
+from reconciler.model.clock import first_moment
 from reconciler.model.errors import RepositoryError
 from reconciler.model.grant import Grant, Key, Phase, Record
 from reconciler.model.selection import PassRequest, Selection
@@ -40,7 +42,8 @@ async def count_revision(
     """
     ledger, now = state.ledger, context.clock.now()
     before, own = await ledger.run(RevisionCount.read), Limits.of(settings)
-    if before is not None and tree.revision != WORKTREE and before.revision == tree.revision:
+    due = frozenset[str]() if before is None else before.due_at(now)
+    if before is not None and tree.revision != WORKTREE and before.revision == tree.revision and not due:
         return before
     desired = context.desired(context.reader.load(tree), context.today(settings))
     manifests_differ: bool | None = None
@@ -50,7 +53,7 @@ async def count_revision(
         before = await ledger.run(partial(_waiting, counted=before))
     if (
         before is not None
-        and not (before.leaving or before.arriving)
+        and not (before.leaving or before.arriving or due)
         and _follows(context, tree, before)
         and await _few(selections, desired, ledger, own)
     ):
@@ -58,7 +61,9 @@ async def count_revision(
     differ = selections
     if manifests_differ is not False or await ledger.run(partial(_may_let_go, selections=selections, desired=desired)):
         selections = _with_others(selections)
-    counting = _Counting(context, state, tree, before)
+    if due:
+        selections = [*selections, Selection(hires=due)]
+    counting = _Counting(context, state, tree, before, now)
     await counting.over(selections, alike=manifests_differ is False, new=before is not None or own.most_new is not None)
     adds, held = counting.adds or manifests_differ is True, await ledger.run(lambda reader: bool(reader.guard.held()))
     limits = own if before is None else before.limits_of(own, adds=adds, held=held)
@@ -73,6 +78,7 @@ async def count_revision(
         own=own,
         limits=limits,
         leaving={name: frozenset(keys) for name, keys in counting.leaving.items()},
+        due=counting.due,
         moved=counting.moved(),
         arriving={name: frozenset(keys) for name, keys in arriving.items()},
     )
@@ -156,7 +162,9 @@ class _Unasked(Planning):
 class _Counting:
     """Who leaves and what arrives, by integration: as counted before, but for the hires that are counted anew."""
 
-    def __init__(self, context: Context, state: ReadState, tree: Tree, before: RevisionCount | None) -> None:
+    def __init__(
+        self, context: Context, state: ReadState, tree: Tree, before: RevisionCount | None, now: datetime
+    ) -> None:
         self._context = context
         self._state = state
         self._tree = tree
@@ -164,6 +172,8 @@ class _Counting:
         self._renamed: dict[Key, Key] = {} if before is None else dict(before.moved)
         """The names now of what was counted before."""
         self.leaving, self.arriving = ({name: {*keys} for name, keys in each.items()} for each in self._before)
+        noted = {} if before is None else before.due
+        self.due = {hire: moment for hire, moment in noted.items() if moment > now}
 
     async def over(self, selections: Iterable[Selection], *, alike: bool, new: bool) -> None:
         """Count what selections cover. With `alike`, or where a selection is without others, manifests are as before.
@@ -199,6 +209,7 @@ class _Counting:
         self._renamed |= plan.renamed
         for item in plan.grants:
             self._add(item, planning.integrations.get(item.grant.integration))
+            self._comes(planning, item.grant, item.record)
 
     def _forget(self, selection: Selection) -> None:
         for counted in (self.leaving, self.arriving):
@@ -215,6 +226,16 @@ class _Counting:
             asked = decide_unasked(grant, None, policy) is None and planning.locks.of(hire, grant.email) is None
             if asked and part.covers(grant.key, grant.integration):
                 self.arriving.setdefault(grant.integration, set()).add(grant.key)
+            self._comes(planning, grant, None)
+
+    def _comes(self, planning: Planning, grant: Grant, record: Record | None) -> None:
+        """Note when time alone makes a grant arrive or leave: its day comes, or its end, as a revision moved it."""
+        hire, moments = grant.key.hire, {first_moment(grant.begins, planning.settings.timezone)}
+        if record is not None and record.acted_at is not None:
+            moments |= {grant.ends_at(record.acted_at), record.ends_at} - {record.first_ends_at}
+        ahead = [each for each in moments if each is not None and each > planning.policy.now]
+        if ahead:
+            self.due[hire] = min(*ahead, self.due.get(hire, ahead[0]))
 
     def _add(self, item: PlannedGrant, integration: Integration | None) -> None:
         if item.exempt:

@@ -327,8 +327,8 @@ class Planning:
 
     def changes(self, ledger: LedgerReader, counted: RevisionCount | None = None) -> guard.Changes:
         """Return the counts that the guard judges, as the ledger has them, or with this count of the revision."""
-        everything, revision, now = self.selection.everything, self.desired.revision, self.policy.now
-        return guard.Changes(ledger, self.settings, revision, now=now, everything=everything, counted=counted)
+        everything, revision = self.selection.everything, self.desired.revision
+        return guard.Changes(ledger, self.settings, revision, everything=everything, counted=counted)
 
     def _judging(
         self, plan: Plan, others: Sequence[PlannedGrant]

@@ -6,9 +6,11 @@ with a state that others can no longer change there, and applies the plan.
 
 from __future__ import annotations
 
+from asyncio import Lock
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -26,6 +28,7 @@ from reconciler.engine.state import OpenState, recover, refuse_strayed
 from reconciler.engine.trust import reopened
 from reconciler.ledger.entries import Command
 from reconciler.ledger.lease import MoreNeeded
+from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import ReadState
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import StoppingClock
@@ -96,10 +99,11 @@ class PassRunner:
     approve: Callable[[Plan], Awaitable[bool]] | None = None
     applied: Callable[[OpenState, Services, Plan, Report], Awaitable[None]] | None = None
     counts: bool = True
-    """Whether each pass counts its revision first; else whoever takes a revision over does."""
+    """Whether each pass counts its revision first; else whoever takes it over does, and passes once more is due."""
     on_planned: OnPlanned = no_progress
     spawn: Callable[[Coroutine[Any, Any, None]], None] | None = None
     """Starts the sending of alerts where others wait for the end of a pass; without it, the pass ends with it."""
+    _counting: Lock = field(default_factory=Lock, init=False)
 
     async def run(
         self, request: PassRequest, services: Collection[str] = (), *, listings: Listings | None = None
@@ -114,7 +118,7 @@ class PassRunner:
             claims = self.claims.begin(leased, overrides=request.released)
             with closing(claims):
                 settings, tree = await self._recover(state, leased)
-                if self.counts:
+                if self.counts or await state.ledger.run(partial(_is_due, now=self.clock.now())):
                     await self.count(state, settings, tree)
                 commands = await state.ledger.run(lambda ledger: ledger.commands.waiting())
                 asked = by_grant(each for each in commands if request.removals or each.kind != "revoke")
@@ -174,13 +178,15 @@ class PassRunner:
         which another member has taken over, stays: by it that member judges what it does.
         """
         read = ReadState(state.ledger, state.sealing)  # under no lease: rows of all services are looked at
-        while True:
-            before = await state.ledger.run(RevisionCount.read)
-            if before is not None and not self.leases.as_new(tree.revision, before.revision):
-                return
-            counted = await self.clock.unless_stopped(count_revision(self.context, read, settings, tree, selections))
-            if counted == before or await state.ledger.run(partial(_note, counted, before)):
-                return
+        async with self._counting:
+            while True:
+                before = await state.ledger.run(RevisionCount.read)
+                if before is not None and not self.leases.as_new(tree.revision, before.revision):
+                    return
+                counting = count_revision(self.context, read, settings, tree, selections)
+                counted = await self.clock.unless_stopped(counting)
+                if counted == before or await state.ledger.run(partial(_note, counted, before)):
+                    return
 
     async def let_through(self, state: OpenState, selection: Selection) -> None:
         """Note that somebody overrides the guard for what the revision in force takes away and adds."""
@@ -210,6 +216,12 @@ class PassRunner:
         if state.sealing.fault is not None:  # its key may be back, or the agent unlocked
             state.sealing = await reopened(self.context, settings, tree, state.ledger)
         return settings, tree
+
+
+def _is_due(ledger: LedgerReader, now: datetime) -> bool:
+    """Whether time alone has made more leave or arrive since the revision was counted."""
+    counted = RevisionCount.read(ledger)
+    return counted is not None and bool(counted.due_at(now))
 
 
 def _note(counted: RevisionCount, before: RevisionCount | None, ledger: LedgerWriter) -> bool:
