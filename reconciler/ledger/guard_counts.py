@@ -108,6 +108,11 @@ class GuardCounts(LedgerPart):
         query = "SELECT integration, hire, access FROM grants WHERE guarded IS TRUE AND code = :code"
         return self._by_integration(query, code=ReasonCode.COUNTING)
 
+    def taken_from(self, hires: Collection[str]) -> set[Key]:
+        """List the grants of some hires that attempts took away, whoever asked for them."""
+        query = "SELECT hire, access FROM attempts WHERE kind IN ('revoke', 'withdraw') AND hire IN :hires"
+        return {Key(*cells) for names in in_batches(hires) for cells in self._cells(query, hires=names)}
+
     def held_alike(self, since: Since) -> list[tuple[Held, int, int, int]]:
         """Count the grants that the guard holds, those alike together.
 

@@ -884,6 +884,31 @@ def test_entries_whose_day_comes_count_over_all_parts(few, accounts, repo, known
     assert len(accounts.calls("POST")) == 8
 
 
+@pytest.mark.parametrize("how", ["its time is over", "a person revokes it"])
+def test_what_ends_by_itself_or_by_hand_leaves_the_others_held_that_left_with_it(accounts, repo, how):
+    machine = confirmed(repo, accounts, until="2026-12-01T10:00Z")
+    end(repo, range(8, 20), "2026-12-31")
+    allow(machine, repo, 25)
+    leave(repo, *range(12))
+    assert len(held(machine.reconcile())) == 12
+    if how == "its time is over":
+        machine.clock.turn(hours=1)
+        machine.reconcile()
+    for number in range(8) if how == "a person revokes it" else ():
+        machine.reconcile(hires=[f"h{number:02}"], by_hand={(f"h{number:02}", "tool"): "revoke"})
+    others = {f"h{number:02}" for number in range(8, 12)}
+    for number in range(8, 12):
+        assert held(machine.reconcile(hires=[f"h{number:02}"])) == {f"h{number:02}"}
+    repo.hire("new", "tool")
+    repo.commit()
+    for _ in range(3):
+        assert others <= held(machine.reconcile())
+    assert len(accounts.calls("DELETE")) == 8
+    machine.release()
+    assert held(machine.reconcile()) == set()
+    assert len(accounts.calls("DELETE")) == 12
+
+
 @pytest.mark.parametrize("first", [None, "2026-12-01T18:00Z", "2026-12-01T11:00Z"])
 def test_times_that_are_held_can_be_taken_back(accounts, repo, first):
     """Everybody has the first end again, also where that is over by then."""

@@ -167,6 +167,7 @@ READINGS: dict[str, tuple[object, ...]] = {
     "guard.held_alike": (Since(0, 0),),
     "guard.held_of": (["ada"],),
     "guard.lacks_check": ("tool", NOW),
+    "guard.taken_from": ({"ada"},),
     "guard.made_since": (Since(0, 0),),
     "history.has_line": ("digest",),
     "history.page": (Page(),),

@@ -26,7 +26,7 @@ from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
 from reconciler.ledger.entries import Event, ValueChanges
 from reconciler.ledger.guard_counts import Held, Since
 from reconciler.ledger.reader import LedgerReader
-from reconciler.model.grant import APART, Decision, Key, Record
+from reconciler.model.grant import APART, Decision, Key, Phase, Record
 from reconciler.model.selection import Selection
 from reconciler.model.settings import FEW, Settings
 from reconciler.model.status import Action, EventType, ReasonCode, Status
@@ -224,7 +224,8 @@ class Changes:
         there = {
             key
             for key, each in self.counted.standing(ledger, self._met).items()
-            if not (key in self._seen or each.revoking or (each.guarded and _would_take(Held.of(each))))
+            if each.phase is Phase.REVOKED
+            or not (key in self._seen or each.revoking or (each.guarded and _would_take(Held.of(each))))
         }
         return {name: leaving[name] & there for name in self._met & leaving.keys()}
 

@@ -109,13 +109,23 @@ class RevisionCount(Frozen):
         return frozenset(key for name, keys in counted for key in keys if selection.covers(key, name))
 
     def standing(self, ledger: LedgerReader, names: Collection[str]) -> dict[Key, Record]:
-        """Return the records, by their names now, of what leaves integrations by this count and was not revoked."""
+        """Return the records, by their names now, of what leaves integrations by this count and was not revoked.
+
+        As long as the guard holds some of it, it is one with what a person, or its own time, has taken away meanwhile.
+        """
         moved, leaving = dict(self.moved), frozenset[Key]().union(*(self.leaving.get(name, ()) for name in names))
         if not leaving:
             return {}
         records = [*ledger.grants.records({key.hire for key in leaving} | {key.hire for key in moved})]
         mine = {key: each for each in records if (key := moved.get(each.key, each.key)) in leaving}
-        return {key: each for key, each in mine.items() if each.phase is not Phase.REVOKED}
+        held = {each.integration for each in mine.values() if each.guarded}
+        revoked = {each.key for each in mine.values() if each.phase is Phase.REVOKED}
+        taken = ledger.guard.taken_from({key.hire for key in revoked}) if held and revoked else set[Key]()
+        return {
+            key: each
+            for key, each in mine.items()
+            if each.key not in revoked or (each.integration in held and each.key in taken)
+        }
 
     def due_at(self, now: datetime) -> frozenset[str]:
         """Return of whom to count again by then."""
