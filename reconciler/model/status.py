@@ -78,7 +78,7 @@ class ReasonCode(StrEnum):
     DRIFT = "drift"
     """What differs was changed at the service."""
     UNABLE = "unable"
-    """What would take it away lacks a value that the ledger does not have: only a person can."""
+    """What would take it away cannot be sent with what the ledger has: only a person can."""
     LAST_SEEN = "last_seen"
     """Its check failed, and the last one that was answered found it as git wants it."""
     IN_DOUBT = "in_doubt"

@@ -597,6 +597,44 @@ def test_who_left_before_the_removal_asked_for_a_value_waits_for_a_person(prunin
     assert (row(report, "ada", "tool").status, report.wrong) == (Status.REVOKED, False)
 
 
+def test_who_left_and_whose_removal_cannot_be_sent_waits_for_a_person(pruning, accounts, repo):
+    """Such as a value that would be an empty part of a path, which no commit can change any more."""
+    without(repo, TOOL, last_name="")
+    pruning.reconcile()
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["execute"][0]["data"]["last"] = "{{last_name}}"
+    manifest["revoke"][0]["url"] += "/{{last_name}}/all"
+    repo.manifest("tool", manifest)
+    without(repo, last_name="")
+    report = pruning.reconcile()
+    left = row(report, "ada", "tool")
+    assert (left.status, left.action, report.wrong) == (Status.ORPHANED, Action.NONE, True)
+    assert left.reason.endswith(": remove the account there")
+    accounts.people.clear()
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+
+
+def test_who_left_and_cannot_be_looked_for_is_revoked_by_a_persons_word(pruning, accounts, repo):
+    """Nothing ended that, but a manifest that asks for less."""
+    pruning.reconcile()
+    without(repo)
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["exists"]["url"] += "?seat={{SEAT}}"
+    repo.manifest("tool", manifest)
+    repo.commit()
+    report = pruning.reconcile()
+    left = row(report, "ada", "tool")
+    assert (left.status, report.wrong) == (Status.ORPHANED, True)
+    assert left.reason.endswith("{{SEAT}} is not known: remove the account there, and `reconcile revoke ada tool`")
+    by_hand = {("ada", "tool"): "revoke"}
+    gone = row(pruning.reconcile(grants=by_hand, by_hand=by_hand), "ada", "tool")
+    assert (gone.status, gone.reason.partition("; ")[2]) == (
+        Status.REVOKED,
+        "taken away by hand: there is no request for it",
+    )
+    assert not pruning.reconcile().wrong
+
+
 @pytest.fixture
 def two_steps(pruning, accounts, repo):
     """Revoking takes two requests: the account, then its archive."""

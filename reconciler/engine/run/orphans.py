@@ -15,7 +15,7 @@ from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.same_account import Stored
 from reconciler.engine.run.grants import PlanningInputs, wanted_by
 from reconciler.model.decision_inputs import is_over, still_wanted
-from reconciler.model.errors import Blocked, MissingVariable
+from reconciler.model.errors import Blocked, HostNotAllowed, MissingVariable
 from reconciler.model.grant import APART, Decision, Grant, Key, Phase, Record
 from reconciler.model.run import Kind
 from reconciler.model.status import Action, ReasonCode, Status
@@ -124,13 +124,16 @@ class OrphanPlanner:
 
     async def _check_and_decide(self, integration: Integration, record: Record, over: str | None) -> PlannedGrant:
         """Check the orphan's account, and decide."""
+        by_hand = self._inputs.by_hand.get(record.key) == "revoke"
         try:
             if (lacking := await self._inputs.checker.token(integration)) is not None:
                 raise Blocked(lacking.reason)
             kind = record.run.kind if record.revoking else Kind.REVOKE
             prepared = self._inputs.checkable_orphan(integration, record, kind if record.revoking else None)
         except Blocked as error:
-            unable = _unable(over, error, pending=await self._may_go(integration, record))
+            if by_hand and isinstance(error, MissingVariable):
+                return PlannedGrant(record.as_grant(), record, taken_by_hand(over), wanted=False, by_hand=True)
+            unable = _unable(record, over, error, pending=await self._may_go(integration, record))
             return PlannedGrant(record.as_grant(), record, unable, wanted=False, unanswered=True)
         has_check = integration.manifest.exists is not None
         verdict = await self._inputs.checker.check_directly(integration, prepared) if has_check else NoCheck()
@@ -145,7 +148,6 @@ class OrphanPlanner:
             elsewhere = await self.elsewhere(integration, record, prepared)
             if elsewhere is not None:
                 return _no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}; {elsewhere}")
-        by_hand = self._inputs.by_hand.get(record.key) == "revoke"
         decision = decide_orphan(
             record,
             Facts(
@@ -170,7 +172,7 @@ class OrphanPlanner:
             try:
                 prepared = self._inputs.prepared_orphan(integration, record, wanted_kind)
             except Blocked as error:
-                decision, unanswered = _unable(over, error, pending=True), True
+                decision, unanswered = _unable(record, over, error, pending=True, found=True), True
         return PlannedGrant(
             prepared.grant,
             record,
@@ -400,13 +402,14 @@ def _no_action(record: Record, status: Status, reason: str) -> PlannedGrant:
     return PlannedGrant(record.as_grant(), record, decision, wanted=False)
 
 
-def _unable(over: str | None, why: Blocked, *, pending: bool) -> Decision:
-    """Leave an orphan for which something is missing; what the ledger does not have, nobody can add."""
-    lacks, reason = pending and isinstance(why, MissingVariable), f"{over or NOT_IN_GIT}; {why}"
-    if not lacks:
-        return Decision(Status.ORPHANED, Action.NONE, reason, pending=pending)
-    reason = f"{reason}: remove the account there"
-    return Decision(Status.ORPHANED, Action.NONE, reason, pending=pending, code=ReasonCode.UNABLE)
+def _unable(record: Record, over: str | None, why: Blocked, *, pending: bool, found: bool = False) -> Decision:
+    """Leave an orphan that cannot be asked for, or that is `found` and cannot be taken away."""
+    reason, waits = f"{over or NOT_IN_GIT}; {why}", pending and (found or isinstance(why, MissingVariable))
+    if waits and why.cause is None and not isinstance(why, HostNotAllowed):  # nobody adds to what the ledger has of it
+        then = "" if found else f", and `reconcile revoke {' '.join(record.key)}`"
+        reason = f"{reason}: remove the account there{then}"
+    code = ReasonCode.UNABLE if waits else None
+    return Decision(Status.ORPHANED, Action.NONE, reason, pending=pending, code=code)
 
 
 async def _never(_grant: Grant) -> bool:
