@@ -326,20 +326,22 @@ def test_account_may_be_asked_for_once_what_gave_it_is_over(
     assert len(accounts.calls("DELETE")) == 1
 
 
+def with_role(accounts: AccountService) -> dict[str, Any]:
+    manifest = accounts.manifest(revoke=True)
+    manifest["form"] = [{"id": "ROLE", "type": "input"}]
+    manifest["exists"]["where"] = {"role": "{{ROLE}}"}
+    manifest["execute"][0]["data"]["role"] = "{{ROLE}}"
+    change = {"url": f"{accounts.url}/users/{{{{email}}}}", "method": "PATCH", "data": {"role": "{{ROLE}}"}}
+    return {**manifest, "update": [change]}
+
+
 @pytest.mark.parametrize("second", ["later", "a-name-before"])
 @pytest.mark.parametrize("ends", [{"until": "2026-12-01T10:00Z"}, {"for": "1h"}], ids=["until", "for"])
 def test_of_two_requests_for_one_account_the_first_one_counts(
     company: Repo, accounts: AccountService, ends: dict[str, str], second: str
 ) -> None:
     """They took turns: each pass gave the account the other one's role."""
-    manifest = accounts.manifest(revoke=True)
-    manifest["form"] = [{"id": "ROLE", "type": "input"}]
-    manifest["exists"]["where"] = {"role": "{{ROLE}}"}
-    manifest["execute"][0]["data"]["role"] = "{{ROLE}}"
-    manifest["update"] = [
-        {"url": f"{accounts.url}/users/{{{{email}}}}", "method": "PATCH", "data": {"role": "{{ROLE}}"}}
-    ]
-    company.manifest("mail", manifest)
+    company.manifest("mail", with_role(accounts))
     offer(company, {"integration": "mail", "longest": "9h"})
     machine = Machine(company)
     for stem, role, end in (("first", "member", ends), (second, "owner", EIGHT_HOURS)):
@@ -357,6 +359,35 @@ def test_of_two_requests_for_one_account_the_first_one_counts(
     report = machine.reconcile()
     assert [row(report, "ada", each).status for each in ("first", second)] == [Status.ORPHANED, Status.PRESENT]
     assert (accounts.people["ada@example.com"]["role"], len(accounts.calls("DELETE"))) == ("owner", 0)
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["all", "the entry alone"])
+def test_an_entry_for_an_account_that_was_asked_for_waits_until_that_is_over(
+    company: Repo, accounts: AccountService, alone: bool
+) -> None:
+    """What was allowed runs to its end: the two took turns."""
+    company.manifest("mail", with_role(accounts))
+    offer(company, {"integration": "mail", "longest": "9h"})
+    access = {"integration": "mail", "values": {"ROLE": "owner"}, **EIGHT_HOURS}
+    company.write("config/requests/queue.yaml", {"hire": "ada", "reason": "INC-12", "access": access})
+    company.commit()
+    machine = Machine(company)
+    machine.reconcile()
+    company.hire("ada", {"integration": "mail", "values": {"ROLE": "member"}}, department="R&D")
+    company.commit()
+    machine.reconcile(grants=[("ada", "mail")] if alone else None)
+    report = machine.reconcile()
+    waits = row(report, "ada", "mail")
+    assert (waits.status, waits.reason) == (
+        Status.SCHEDULED,
+        "queue, which was asked for, has that account until it is over",
+    )
+    assert (row(report, "ada", "queue").status, report.wrong) == (Status.PRESENT, False)
+    machine.clock.turn(hours=8)
+    report = machine.reconcile()
+    assert (row(report, "ada", "mail").status, row(report, "ada", "queue").status) == (Status.PRESENT, Status.ORPHANED)
+    assert [call.json()["role"] for call in accounts.calls("PATCH")] == ["member"]
+    assert accounts.calls("DELETE") == []
 
 
 def test_a_request_for_a_later_day_takes_no_account_from_one_for_now(company: Repo, accounts: AccountService) -> None:

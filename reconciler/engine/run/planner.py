@@ -48,6 +48,8 @@ class _Entries:
 
     taken: Mapping[str, Grant]
     chosen: frozenset[str]
+    asked: Mapping[str, str]
+    """The entries whose account a request has by now, with the request's name."""
     tasks: dict[str, asyncio.Task[PlannedGrant]] = field(default_factory=dict)
     needed: dict[str, PlannedGrant] = field(default_factory=dict)
 
@@ -91,8 +93,7 @@ class Planner:
                 await self._inputs.yielder.pause()
                 grants = self._inputs.wanted(hire)
                 if chosen is None or hire in chosen:
-                    requested = (grant for grant in grants if grant.requested is not None)
-                    running = {each.key for each in requested if runs_on(each, self._inputs.records.get(each.key))}
+                    running = {each.key for each in grants if self._runs(each)}
                     self.problems += problems_of(self._inputs.desired, hire, grants, running)
                 planned = await self._plan_hire(hire, grants)
                 left = await self._leftovers({grant.key for grant in grants}, of_hire.get(hire, ()), planned)
@@ -116,7 +117,9 @@ class Planner:
             return []
         chosen = self._chosen(grants)
         taken = {grant.key.access: grant for grant in chosen if not self._covers(grant) or self._take(grant, grants)}
-        entries = _Entries(taken, frozenset(grant.key.access for grant in chosen))
+        requests = ((grant.key.access, grant.requested) for grant in grants if self._runs(grant))
+        asked = {name: request for request, said in requests if said is not None for name in said.taken_by}
+        entries = _Entries(taken, frozenset(grant.key.access for grant in chosen), asked)
         if len(taken) == 1:  # a task costs more than what it does for a grant that a listing shows
             found = [await self._plan_entry(name, entries) for name in taken]
         else:
@@ -124,6 +127,10 @@ class Planner:
                 entries.tasks[name] = asyncio.create_task(self._plan_entry(name, entries))
             found = await asyncio.gather(*entries.tasks.values())
         return [item for item in self._once_each(found) if self._covers(item.grant)]
+
+    def _runs(self, grant: Grant) -> bool:
+        """Whether a grant is a request that was allowed and acted on, and is not over."""
+        return grant.requested is not None and runs_on(grant, self._inputs.records.get(grant.key))
 
     def _once_each(self, found: list[PlannedGrant]) -> list[PlannedGrant]:
         """Let one entry of a hire make an account, where others ask for it too.
@@ -184,7 +191,13 @@ class Planner:
             needed[need] = await entries.tasks[need]
             if (reason := self._waits(need, needed[need])) is not None:
                 return await self._grants.plan(grant, reason)
-        return await self._allowed(await self._grants.plan(grant, None, needed))
+        item = await self._allowed(await self._grants.plan(grant, None, needed))
+        changes = isinstance(item.verdict, Present) and item.decision.action.provides and not item.by_hand
+        if not changes or (request := entries.asked.get(name)) is None:
+            return item
+        reason = f"{request}, which was asked for, has that account until it is over"
+        waits = Decision(Status.SCHEDULED, Action.WAIT, reason)
+        return PlannedGrant(grant, item.record, waits, item.verdict, item.prepared)
 
     async def _allowed(self, item: PlannedGrant) -> PlannedGrant:
         """Block what the policy does not allow to be given; what is there already is a problem, and is left alone."""
