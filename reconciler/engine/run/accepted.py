@@ -353,7 +353,7 @@ def _refuse_planted(context: Context, head: Tree, settings: Settings) -> None:
         folders = [folder.as_posix() for folder in inside.parents if folder.name]
         ours = folders[:1] or [inside.with_name(inside.name + ending).as_posix() for ending in FILES]
         planted += [path for place in ours for path in head.below(place)]
-        planted += [folder for folder in folders if head.holds(folder) and not head.has(folder)]
+        planted += [folder for folder in folders if head.find(folder) is not None]
     planted = [path for path in planted if PurePosixPath(path).name not in _HARMLESS]
     if planted:
         raise RepositoryError(

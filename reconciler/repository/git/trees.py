@@ -113,24 +113,14 @@ class CommitTree:
         with self._whole(folder):
             return isinstance(object_at(self._root, folder), pygit2.Tree)
 
-    def holds(self, path: str) -> bool:
-        """Whether anything is at a path."""
-        with self._whole(path):
-            return object_at(self._root, path) is not None
-
     def below(self, path: str) -> Iterator[str]:
         """Return the path itself unless it is a folder, else every path in it, hidden ones too."""
         with self._whole(path):
-            waiting = [(path, found)] if (found := object_at(self._root, path)) is not None else []
-            looked_at = 0
-            while waiting:
-                here, entry = waiting.pop()
-                looked_at += 1
-                _refuse_endless(looked_at, here.count("/"))
-                if isinstance(entry, pygit2.Tree):
-                    waiting += [(f"{here}/{each.name}", each) for each in entry]
-                else:
-                    yield here
+            top = object_at(self._root, path)
+            if isinstance(top, pygit2.Tree):
+                yield from (file.path for file in self._walk(f"{path}/", top, hidden=True))
+            elif top is not None:
+                yield path
 
     def read(self, file: File, limit: int | None = None) -> bytes:
         """Read a file."""
@@ -171,7 +161,7 @@ class CommitTree:
                 if delta.status is DeltaStatus.RENAMED
             }
 
-    def _walk(self, folder: str, top: pygit2.Tree) -> Iterator[File]:
+    def _walk(self, folder: str, top: pygit2.Tree, *, hidden: bool = False) -> Iterator[File]:
         looked_at = 0
         waiting = [(folder, iter(top))]
         while waiting:
@@ -181,7 +171,7 @@ class CommitTree:
                 waiting.pop()
                 continue
             name = entry.name or ""
-            if name.startswith("."):
+            if name.startswith(".") and not hidden:
                 continue
             looked_at += 1
             _refuse_endless(looked_at, len(waiting))
