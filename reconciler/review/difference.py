@@ -94,24 +94,22 @@ class Difference(Frozen, kw_only=True):
 def compare(base: Side, head: Side, today: date) -> Difference:
     """Compare two revisions; `today` decides which entries have reached their `until`."""
     added, fixed = _new_problems(head.problems, base.problems), _new_problems(base.problems, head.problems)
+    found = Difference(
+        base=base.revision, head=head.revision, problems_added=added, problems_fixed=fixed, comparable=False
+    )
     if base.files is None or head.files is None:
-        return Difference(
-            base=base.revision, head=head.revision, problems_added=added, problems_fixed=fixed, comparable=False
-        )
+        return found
     hosts_added, hosts_removed = _hosts(base, head)
     before, after = Desired(base.files, today), Desired(head.files, today)
     after.once_assigned = before.assigned
     grants = changes(before, after)
     added += [*_unknown_before(before, after), *_assigned_before(before, after), *over_before(grants, before, after)]
-    manifests, settings = (
-        compared_manifests(base.files, head.files),
-        compared_settings(base.files.settings, head.files.settings),
-    )
-    return Difference(
-        base=base.revision,
-        head=head.revision,
+    manifests = compared_manifests(base.files, head.files)
+    settings = compared_settings(base.files.settings, head.files.settings)
+    return replace(
+        found,
+        comparable=True,
         problems_added=added,
-        problems_fixed=fixed,
         grants=grants,
         hosts_added=hosts_added,
         hosts_removed=hosts_removed,
