@@ -1,7 +1,7 @@
 """The ready manifests and imports: their names, heads, and features.
 
-A head is the comment that a manifest begins with: a title, then a line for each of `KEYS`. What does not fit a line
-goes on below it, further in:
+A head is the comment that a manifest begins with: a title, then a line for each key, which tests hold it to. What does
+not fit a line goes on below it, further in:
 
     # GitHub organization: members
     # service: github
@@ -18,6 +18,7 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from importlib.resources import files
+from itertools import takewhile
 
 from reconciler.model.errors import UsageError
 from reconciler.model.imports import Import
@@ -30,16 +31,7 @@ from reconciler.repository.naming import CASES, is_cases
 MANIFESTS, IMPORTS = "manifests", "config/imports"
 """Where in a repository a copy goes."""
 
-REQUIRED = ("service", "plan", "scopes", "revoke", "documentation", "verified")
-KEYS = (*REQUIRED, "replace", "cannot", "traps")
-"""What a head may say; `replace` is the host that a self-hosted service's manifest has in place of the user's own."""
-
-VERIFIED = ("live", "description", "reading")
-"""Run against the real server in this project's tests; checked against the vendor's own description of its API, or the
-RFC; written after the documentation."""
-
 _LINE = re.compile(r"# ([a-z]+): (\S.*)")
-_BELOW = re.compile(r"#   (\S.*)")
 
 _FOLDERS = {
     MANIFESTS: files("reconciler.gallery") / "manifests",
@@ -121,23 +113,13 @@ def _ready(name: str, folder: str) -> ReadyManifest:
 
 
 def head_of(text: str) -> tuple[str, dict[str, str]]:
-    """Return the title and lines of a head. Raises ValueError if it is malformed."""
-    first, *lines = text.split("\n")
-    title = first.removeprefix("# ")
+    """Return the title and lines of a head."""
+    title, *lines = takewhile(lambda line: line.startswith("#"), text.split("\n"))
     head: dict[str, str] = {}
-    last = None
+    key = ""
     for line in lines:
-        if not line.startswith("#"):
-            break
-        if (below := _BELOW.fullmatch(line)) and last is not None:
-            head[last] += f" {below[1]}"
-        elif (said := _LINE.fullmatch(line)) and said[1] in KEYS and said[1] not in head:
-            last = said[1]
-            head[last] = said[2]
+        if (said := _LINE.fullmatch(line)) is not None:
+            key, head[said[1]] = said[1], said[2]
         else:
-            raise ValueError(f"{line!r} is no line of a head: `# KEY: text`, once each of {', '.join(KEYS)}")
-    if missing := [key for key in REQUIRED if key not in head]:
-        raise ValueError(f"the head lacks {', '.join(missing)}")
-    if head["verified"] not in VERIFIED:
-        raise ValueError(f"verified: {head['verified']} is none of {', '.join(VERIFIED)}")
-    return title, head
+            head[key] += f" {line.removeprefix('#').strip()}"
+    return title.removeprefix("# "), head
