@@ -272,10 +272,8 @@ def alike_addresses(desired: Desired) -> Iterator[Problem]:
     """Warn of addresses that differ by a tag, or by dots before the @, alone: many providers deliver both to one."""
     alike: dict[str, list[str]] = defaultdict(list)
     for hire in desired.hires:
-        file = desired.hires.file(hire)
-        assert file is not None
-        if file.email is not None:
-            alike[loosely_folded(file.email)].append(hire)
+        if (email := desired.hires.index.file(hire).email) is not None:
+            alike[loosely_folded(email)].append(hire)
     for hires in alike.values():
         if len(hires) > 1:
             yield from _warned(desired, hires)

@@ -126,8 +126,8 @@ def problems_of(
     """
     desired = Desired(files, Policy.of(files.settings, now).today, now)
     rules, offers = (Listed(), None) if base is None else (base.policy, base.offers)
-    if validated is not None:
-        validated.on(desired.today)
+    validated = validated or Validated()
+    validated.on(desired.today)
     policy = PolicyRules(desired, files.policy, rules)
     inspector = Inspector(desired, policy, MissingValues(desired, tree), offers)
     findings = dict(found_in(inspector, validated))

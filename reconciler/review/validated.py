@@ -116,25 +116,17 @@ class Validated:
         self._file.write(msgspec.json.encode(saved))
 
 
-def found_in(inspector: Inspector, validated: Validated | None) -> Iterator[tuple[str, Findings]]:
+def found_in(inspector: Inspector, validated: Validated) -> Iterator[tuple[str, Findings]]:
     """What is found of each hire; of those that are not known, by several processes where they are very many."""
-    desired = inspector.desired
-    if validated is None:
-        yield from ((hire, inspector.of(hire)) for hire in desired.hires)
-        return
-    left = []
-    for hire in desired.hires:
-        file = desired.hires.file(hire)
-        assert file is not None
-        known = validated.of(file, desired.hires)
+    hires, left = inspector.desired.hires, []
+    for hire in hires:
+        known = validated.of(hires.index.file(hire), hires)
         if known is None:
             left.append(hire)
         else:
             yield hire, known
     for hire, findings in zip(left, spread(inspector.of_all, left), strict=True):
-        file = desired.hires.file(hire)
-        assert file is not None
-        validated.note(file, desired.hires, findings)
+        validated.note(hires.index.file(hire), hires, findings)
         yield hire, findings
 
 
