@@ -112,7 +112,7 @@ def _chosen(found: list[UnknownAccount], accounts: Collection[str]) -> list[Unkn
 
 
 def adopt(
-    integration: Integration, chosen: Iterable[UnknownAccount], desired: Desired, tree: Tree, *, head: str = ""
+    integration: Integration, chosen: Iterable[UnknownAccount], desired: Desired, tree: Tree, *, head: str
 ) -> tuple[list[Proposal], list[str]]:
     """Return the files that give hires these accounts, and why others have none. `desired` is that of `tree`.
 

@@ -55,9 +55,7 @@ class Findings(Frozen):
 class Inspector:
     """Looks at the hires of a revision, one after the other; `offers` are another's, which judge its requests too."""
 
-    def __init__(
-        self, desired: Desired, policy: PolicyRules, missing: MissingValues, offers: Offers | None = None
-    ) -> None:
+    def __init__(self, desired: Desired, policy: PolicyRules, missing: MissingValues, offers: Offers | None) -> None:
         self.desired = desired
         self._policy = policy
         self._missing = missing
@@ -141,14 +139,12 @@ class MissingValues:
 
     No secret is read: a name that initial data may have, that is generated, or that is known at run time counts as
     given. A name that nothing declares may be in the service's initial data, if there is such a file: `tree` says which
-    services have some; without it, all may.
+    services have some.
     """
 
-    def __init__(self, desired: Desired, tree: Tree | None) -> None:
+    def __init__(self, desired: Desired, tree: Tree) -> None:
         self._desired = desired
-        self._opened = (
-            None if tree is None else {service_of(file.path.removeprefix(f"{FOLDER}/")) for file in tree.files(FOLDER)}
-        )
+        self._opened = {service_of(file.path.removeprefix(f"{FOLDER}/")) for file in tree.files(FOLDER)}
         self._asked: dict[str, tuple[str, ...]] = {}
 
     def of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
@@ -188,7 +184,7 @@ class MissingValues:
             given = {*AT_RUN, *manifest.generated}
             given.update(*(each.stored for each in of_service), *({f.id for f in each.asks_for} for each in of_service))
             declared = {field.id for field in manifest.form} | {info.id for info in manifest.extra_user_info}
-            sealed = self._opened is None or grant.service in self._opened
+            sealed = grant.service in self._opened
             later = names(manifest.model_dump(include={"update", "revoke", "withdraw", "lock"}))  # else it stays so
             wanted = manifest.needed | later | {info.id for info in manifest.extra_user_info}
             hires = {*declared, *HIRE_NAMES, "phone"}

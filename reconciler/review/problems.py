@@ -112,7 +112,7 @@ def _own_urls(settings: Settings) -> list[str]:
 def problems_of(
     files: Files,
     now: datetime,
-    tree: Tree | None = None,
+    tree: Tree,
     *,
     base: Files | None = None,
     validated: Validated | None = None,
@@ -120,9 +120,8 @@ def problems_of(
 ) -> list[Problem]:
     """Report every problem of a revision: of single files, of joined files, and of hosts that are not allowed.
 
-    With its `tree`, also those of initial data, and lines of the settings. Its own policy judges it, and so do that of
-    another revision, `base`, and what that one offers. What an earlier run found in order is not checked again where
-    it was `validated`.
+    Its own policy judges it, and so do that of another revision, `base`, and what that one offers. What an earlier run
+    found in order is not checked again where it was `validated`.
     """
     desired = Desired(files, Policy.of(files.settings, now).today, now)
     rules, offers = (Listed(), None) if base is None else (base.policy, base.offers)
@@ -146,14 +145,12 @@ def problems_of(
     found |= {*shared_accounts(desired), *alike_addresses(desired)}
     for loaded, manifest, place_of in _asking(files):
         found |= _unreachable(loaded, manifest, files.settings, programs, place_of)
-    if tree is not None:
-        listed = AllowedHosts(frozenset(files.settings.allowed_hosts))
-        data = InitialData(Gnupg(None), listed.check)
-        found.update([*data.problems(tree), *_bare(data, files, tree)])
-        found.update(_unverifiable(files, tree))
-        found.update(problem for file in tree.files(REVIEWS) for problem in review_problems(tree, file))
-        manifests = {*files.manifests, *files.broken["manifests"]}
-        found.update(problem for each in read_cases(tree, manifests).values() for problem in each.problems)
+    listed = AllowedHosts(frozenset(files.settings.allowed_hosts))
+    data = InitialData(Gnupg(None), listed.check)
+    found |= {*data.problems(tree), *_bare(data, files, tree), *_unverifiable(files, tree)}
+    found.update(problem for file in tree.files(REVIEWS) for problem in review_problems(tree, file))
+    manifests = {*files.manifests, *files.broken["manifests"]}
+    found.update(problem for each in read_cases(tree, manifests).values() for problem in each.problems)
     return sorted(found, key=lambda problem: problem.order)
 
 
@@ -179,7 +176,7 @@ def _ended(count: int) -> Iterator[Problem]:
         yield Problem("hires", None, text, Severity.WARNING)
 
 
-def _state(files: Files, tree: Tree | None) -> Iterator[Problem]:
+def _state(files: Files, tree: Tree) -> Iterator[Problem]:
     """Report a `state` that no pass could open."""
     if files.settings.state == Settings().state:
         return
@@ -206,9 +203,9 @@ def _unverifiable(files: Files, tree: Tree) -> Iterator[Problem]:
         yield Problem(SETTINGS, _line(tree, place), f"{'.'.join(place)}: {error}", severity)
 
 
-def _line(tree: Tree | None, place: Path) -> int | None:
-    file = tree.find(SETTINGS) if tree is not None else None
-    return read(tree.read(file), SETTINGS).line(place) if tree is not None and file is not None else None
+def _line(tree: Tree, place: Path) -> int | None:
+    file = tree.find(SETTINGS)
+    return None if file is None else read(tree.read(file), SETTINGS).line(place)
 
 
 def _asking(files: Files) -> Iterator[tuple[Loaded[Any], Manifest, Callable[[Path], Path]]]:
