@@ -89,8 +89,8 @@ def attempt(record: Record = ADA, *, run: int = 0, number: int = 1) -> Attempt:
     return Attempt(0, record.key, record.integration, run, "execute", number, 2, NOW, NOW, None, None, "abc")
 
 
-def step(index: int, outcome: Outcome = Outcome.SENT) -> Step:
-    return Step(index, f"text{index}", mutates=True, outcome=outcome)
+def step(index: int, outcome: Outcome = Outcome.SENT, status: int | None = None) -> Step:
+    return Step(index, f"text{index}", mutates=True, outcome=outcome, status=status)
 
 
 def hold() -> None:

@@ -115,7 +115,7 @@ def test_an_attempt_step_by_step(ledger: LedgerWriter) -> None:
     ledger.attempts.answered(begun, 0, Outcome.DONE, later, status_code=201, kept={"run/ada/tool": b"2"})
     ledger.attempts.sending(begun, step(1), "POST", "https://example.com/2", later)
     ledger.attempts.answered(begun, 1, Outcome.REFUSED, later, status_code=500, error="500")
-    assert steps(ledger) == (step(0, Outcome.DONE), step(1, Outcome.REFUSED))
+    assert steps(ledger) == (step(0, Outcome.DONE, 201), step(1, Outcome.REFUSED, 500))
     assert ledger.sealed.get("run/ada/tool") == b"2"
     [open_one] = ledger.attempts.open()
     assert open_one.alive_at == later
@@ -127,7 +127,7 @@ def test_an_attempt_step_by_step(ledger: LedgerWriter) -> None:
     again = ledger.attempts.begin(retrying, attempt(retrying, run=begun.run, number=2), [])
     ledger.attempts.sending(again, step(1), "POST", "https://example.com/2", later)
     ledger.attempts.answered(again, 1, Outcome.DONE, later, status_code=200)
-    assert steps(ledger) == (step(0, Outcome.DONE), step(1, Outcome.DONE))
+    assert steps(ledger) == (step(0, Outcome.DONE, 201), step(1, Outcome.DONE, 200))
     ledger.attempts.settle(
         again, replace(ADA, phase=Phase.EXECUTED), [], now=later, error=None, kept={"run/ada/tool": None}
     )
