@@ -13,11 +13,11 @@ from typing import Any
 
 from msgspec.structs import astuple
 
+from reconciler.engine.apply.claims import Claims
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.decide import guard
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.decide.revision_count import RevisionCount
-from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.counting import count_revision
 from reconciler.engine.run.planner import OnPlanned, no_progress
 from reconciler.engine.run.planning import Planning

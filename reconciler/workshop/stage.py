@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from reconciler.engine.apply.claims import Claims
 from reconciler.engine.decide.planned import NOTHING_STORED, PlannedGrant
 from reconciler.engine.observe.checker import Checker
 from reconciler.engine.observe.integrations import Integration
@@ -22,7 +23,6 @@ from reconciler.engine.observe.same_account import (
     wanted_accounts,
     wanted_prints,
 )
-from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.grants import PlanningInputs
 from reconciler.engine.run.planner import Planner
 from reconciler.model.case import CannedAnswer, Case

@@ -16,9 +16,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 from pydantic import BaseModel
 
+from reconciler.engine.apply.claims import ClaimSet
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.observe.checker import Checker
-from reconciler.engine.run.claims import ClaimSet
 from reconciler.engine.state import OpenState
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import ReadState

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 import pytest
 
+from reconciler.engine.apply.claims import Claims
 from reconciler.engine.apply.commands import end_locks, enqueue_release
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context
 from reconciler.engine.observe.listings import Listings
-from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.planning import Planning
 from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.run.runner import LockedState, PassRunner

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.run.claims import Claims
+from reconciler.engine.apply.claims import Claims
 from reconciler.model.selection import Selection
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Invited, Unknown

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from reconciler.engine.run.claims import Claims, ClaimSet
+from reconciler.engine.apply.claims import Claims, ClaimSet
 from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import locking
 from reconciler.model.grant import Key

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 
-from reconciler.engine.run.claims import Claims
+from reconciler.engine.apply.claims import Claims
 from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.run.runner import LockedState
 from reconciler.engine.state import locking

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from reconciler.engine.apply.claims import ClaimSet
 from reconciler.engine.apply.commands import request_events
 from reconciler.engine.apply.executor import Executor
 from reconciler.engine.apply.plan import Plan, written
@@ -43,23 +43,13 @@ def acts(item: PlannedGrant) -> bool:
     return item.prepared is not None and item.decision.action.acts
 
 
-class _Claimed(Protocol):
-    """The grants that the pass has claimed."""
-
-    def release(self, key: Key) -> None:
-        """Release a grant whose record is saved."""
-
-    def leave(self, key: Key) -> None:
-        """Leave a grant that it has to another pass, begun once it is released: the guard judges it anew."""
-
-
 @dataclass(slots=True, kw_only=True)
 class Scheduler:
     """Runs the attempts of one pass."""
 
     plan: Plan
     services: Services
-    claims: _Claimed
+    claims: ClaimSet
     recorded: Recorded
     executor: Executor
     state: OpenState

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from reconciler.engine.apply.claims import Claims
 from reconciler.engine.context import Context
 from reconciler.engine.decide.guard import makes, takes
 from reconciler.engine.decide.planned import PlannedGrant
@@ -15,7 +16,6 @@ from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
 from reconciler.engine.decide.wanted import decide_unasked
 from reconciler.engine.observe.checker import BlindChecker
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.grants import wanted_by
 from reconciler.engine.run.planning import Planning
 from reconciler.engine.run.renames import owner_of

@@ -11,12 +11,12 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from reconciler.engine.apply.claims import ClaimSet
 from reconciler.engine.apply.plan import PlannedRecord, written
 from reconciler.engine.decide.existing import changed_values
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.engine.decide.wanted import runs_on
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.run.claims import ClaimSet
 from reconciler.engine.run.grants import GrantPlanner, PlanningInputs, over_of
 from reconciler.engine.run.locking import LockPlanner
 from reconciler.engine.run.orphans import OrphanPlanner

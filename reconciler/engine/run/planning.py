@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Self
 
 from reconciler.engine.apply import transitions as records
+from reconciler.engine.apply.claims import Claims, ClaimSet
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context
 from reconciler.engine.decide import guard
@@ -23,7 +24,6 @@ from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import Listings, listed_grants
 from reconciler.engine.observe.same_account import Rivals, SameAccounts
 from reconciler.engine.observe.wiring import Services, as_branch_may, integrations_of
-from reconciler.engine.run.claims import Claims, ClaimSet
 from reconciler.engine.run.grants import PlanningInputs, broken_counts
 from reconciler.engine.run.planner import OnPlanned, Planner, no_progress
 from reconciler.engine.run.renames import FormerFiles, Renamer, owner_of, readdressed, stored_under
@@ -387,7 +387,8 @@ async def _rows_for(ledger: Ledger[LedgerReader], selection: Selection, desired:
     known = set(selection.hires)
     if selection.integrations is not None and not known & desired.broken_hires.keys():
         found = await read(known, _addresses(known, desired), _grant_filter(selection, desired))
-        if absent := _needed(found) - found.keys():
+        needed = {Key(key.hire, need) for key, row in found.items() for need in row.needs}
+        if absent := needed - found.keys():  # what they stored may be used in a revocation
             names = frozenset(key.access for key in absent)
             found |= await read(known, (), GrantFilter(frozenset(), names))
         if not any(_takes_others(record, desired) for record in found.values()):
@@ -404,11 +405,6 @@ async def _rows_for(ledger: Ledger[LedgerReader], selection: Selection, desired:
 def _takes_others(record: Record, desired: Desired) -> bool:
     """Whether a row may move, and so the other rows of its hire."""
     return owner_of(record, desired) not in (None, record.key.hire) or readdressed(record, desired)
-
-
-def _needed(found: Mapping[Key, Record]) -> set[Key]:
-    """List the entries that these rows need: what they stored may be used in a revocation."""
-    return {Key(record.key.hire, need) for record in found.values() for need in record.needs}
 
 
 def _addresses(hires: Iterable[str], desired: Desired) -> list[str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from reconciler.engine.apply.claims import ClaimSet
 from reconciler.engine.apply.commands import request_events
 from reconciler.engine.apply.executor import Executor
 from reconciler.engine.apply.plan import Plan, PlannedRecord
@@ -25,7 +26,6 @@ from reconciler.engine.context import Context
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.observe.wiring import Services
-from reconciler.engine.run.claims import ClaimSet
 from reconciler.engine.run.planner import OnPlanned, no_progress
 from reconciler.engine.run.planning import ASSIGNED, Planning
 from reconciler.engine.state import OpenState

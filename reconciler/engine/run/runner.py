@@ -14,13 +14,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from reconciler.engine.apply.claims import Claims
 from reconciler.engine.apply.commands import CommandEffects, Erasing, apply_in_pieces, by_grant
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context
 from reconciler.engine.decide.revision_count import NOTE, RevisionCount, let_through
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.observe.wiring import Services
-from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.counting import count_revision
 from reconciler.engine.run.planner import OnPlanned, no_progress
 from reconciler.engine.run.reconciler import Reconciler
