@@ -21,7 +21,6 @@ from reconciler.engine.trust import refuse_fresh_start, trust_of
 from reconciler.intake.reading import as_integrations
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.sealing import Sealing, StoredTokens, WritableTokens
-from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import ReconcilerError, SecretsError, UsageError
 from reconciler.model.settings import Settings
 from reconciler.model.text import hint
@@ -81,6 +80,8 @@ def shared_state(context: Context, settings: Settings, tree: Tree) -> Iterator[O
     ledger = location.writer(context.reached)
     try:
         sealing = Sealing.writing(ledger, context.gnupg(settings), trust_of(context, settings, tree))
+        if sealing.fault is not None:
+            raise SecretsError(sealing.fault)
         yield OpenState(OpenLedger(ledger), sealing)
     finally:
         ledger.close()
@@ -174,7 +175,7 @@ async def _named(context: Context, settings: Settings, tree: Tree, state: OpenSt
     files = context.reader.load(tree)
     if name in files.imports and name not in files.manifests and files.imports[name].model.execute:
         files = as_integrations(files, name)
-    desired = Desired(files, Policy.of(settings, context.clock.now()).today)
+    desired = Desired(files, context.today(settings))
     every = await integrations_of(context, desired, tree, settings, state.read_only)
     found = [item for item in every if name in (item.name, item.service)]
     if not found:

@@ -23,7 +23,7 @@ from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.lease import EVERYTHING, Lease
 from reconciler.ledger.ledger import Ledger, OpenLedger
 from reconciler.ledger.opening import HeldLedger
-from reconciler.ledger.sealing import ReadState, Sealing, StoredTokens, WritableTokens
+from reconciler.ledger.sealing import ReadState, Sealing
 from reconciler.ledger.vault import run_name
 from reconciler.model.decision_inputs import Policy, complete
 from reconciler.model.errors import RepositoryError, SecretsError
@@ -60,16 +60,7 @@ class OpenState(Struct):
     @property
     def read_only(self) -> ReadState:
         """Return what may be looked at while a pass is planned."""
-        return ReadState(self.ledger, self.sealing, self.ledger.lease, self.token_store)
-
-    def token_store(self, service: str) -> WritableTokens | None:
-        """Return where a service's tokens are saved when they are renewed; None if this process may not renew them.
-
-        Only the one that has leased the service may.
-        """
-        lease = self.ledger.lease
-        may = self.sealing.fault is None and (lease is None or lease.covers(service))
-        return WritableTokens(StoredTokens(self.sealing.vault, service), self.ledger) if may else None
+        return ReadState(self.ledger, self.sealing, self.ledger)
 
 
 @contextmanager

@@ -66,13 +66,8 @@ def _opening(context: Context, settings: Settings, tree: Tree) -> Callable[[Ledg
         trust, own = error, None
 
     def opened(ledger: LedgerWriter) -> Sealing:
-        try:
-            if isinstance(trust, SecretsError):
-                raise trust
-            sealing = Sealing.writing(ledger, gnupg, trust)
-        except SecretsError as error:
-            return Sealing.failed(ledger, error)
-        if own is not None and trust.fingerprint is None and sealing.sealer is not None:
+        sealing = Sealing.writing(ledger, gnupg, trust)
+        if own is not None and not own.get(SEALING_KEY, "").strip() and sealing.sealer is not None:
             _say_unvouched(ledger, sealing.sealer.fingerprint)
         return sealing
 

@@ -84,16 +84,18 @@ class Sealing:
         self._sealer = sealer
 
     @classmethod
-    def writing(cls, ledger: LedgerWriter, gnupg: Gnupg, trust: Trust) -> Sealing:
-        """Open the key, or create it, wrapped to the recipients; a successor takes its place. Raises SecretsError."""
-        sealing = cls(_opened(ledger, gnupg, trust))
-        ledger.session.mac = sealing.mac
-        return sealing
+    def writing(cls, ledger: LedgerWriter, gnupg: Gnupg, trust: Trust | SecretsError) -> Sealing:
+        """Open the key, or create it, wrapped to the recipients; a successor takes its place.
 
-    @classmethod
-    def failed(cls, ledger: LedgerWriter, error: SecretsError) -> Sealing:
-        """Go on without the key: no command of the ledger counts, for none can be verified."""
-        sealing = cls(error)
+        Without it, for `fault` or because what vouches for it cannot be read, no command of the ledger counts: none can
+        be verified.
+        """
+        try:
+            if isinstance(trust, SecretsError):
+                raise trust
+            sealing = cls(_opened(ledger, gnupg, trust))
+        except SecretsError as error:
+            sealing = cls(error)
         ledger.session.mac = sealing.mac
         return sealing
 
@@ -249,21 +251,24 @@ class WritableTokens(Tokens):
         await self._writer.run(partial(self._stored.change, change=change))
 
 
-StoreOf = Callable[[str], WritableTokens | None]
-"""Returns where a service's tokens are saved when they are renewed; None if they may not be."""
-
-
-def no_store(_service: str) -> None:
-    """Renew no token, as in a dry run."""
-
-
 class ReadState(Frozen):
-    """A state that is read, whether it is locked or not.
-
-    Who may write to it as well says under which `lease`, and where renewed tokens are saved.
-    """
+    """A state that is read, whether it is locked or not. `writer` is the same ledger, for who may write to it, too."""
 
     ledger: Ledger[LedgerReader]
     sealing: Sealing
-    lease: Lease | None = None
-    store_of: StoreOf = no_store
+    writer: OpenLedger | None = None
+
+    @property
+    def lease(self) -> Lease | None:
+        """Return the lease under which it may be written to."""
+        return None if self.writer is None else self.writer.lease
+
+    def store_of(self, service: str) -> WritableTokens | None:
+        """Return where a service's tokens are saved when they are renewed; None if this process may not renew them.
+
+        A dry run may not, and of a fleet only the member that has leased the service may.
+        """
+        covered = self.lease is None or self.lease.covers(service)
+        if self.writer is None or self.sealing.fault is not None or not covered:
+            return None
+        return WritableTokens(StoredTokens(self.sealing.vault, service), self.writer)
