@@ -15,14 +15,13 @@ import structlog
 
 from reconciler.daemon.runtime import GRACE_SECONDS, Runtime
 from reconciler.daemon.slices import Lane, Make, Outdated, Queues, Slice, SliceRunner, by_service
-from reconciler.engine.decide.orphans import all_needed
+from reconciler.engine.apply.claims import Claims
 from reconciler.engine.observe.listings import Listings
-from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.runner import PassRunner
 from reconciler.engine.trust import reopened
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryError
-from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.grant import Key, Phase, Record, all_needed
 from reconciler.model.report import Report
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Settings

@@ -14,7 +14,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.grant import Key, Record
 from reconciler.model.run import Outcome
 from reconciler.model.status import EventType, ReasonCode
-from reconciler.model.value import Frozen, replace
+from reconciler.model.value import Frozen, fields, replace
 
 Change = Callable[[bytes | None], bytes | None]
 """Computes a new value from the present one, in a transaction that excludes other writers."""
@@ -208,12 +208,7 @@ class Member(Frozen):
 
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
-        return {
-            "name": self.name,
-            "since": stamp(self.since),
-            "seen": stamp(self.seen),
-            "services": list(self.services),
-        }
+        return fields(self, "name", "since", "seen", "services")
 
 
 class GrantFilter(Frozen):

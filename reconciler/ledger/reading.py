@@ -194,14 +194,9 @@ class Reading:
 
         return self._driver.execute(self._spelt(_NAME.sub(mark, text)), bound)
 
-    def row(self, text: str, /, **values: object) -> Row | None:
-        """Read the first row; None if there is none."""
-        return next(self.rows(text, **values), None)
-
     def value(self, text: str, /, **values: object) -> Any:
         """Read the only column of the first row; None if there is no row."""
-        row = self.row(text, **values)
-        return None if row is None else next(iter(row.values()))
+        return next(iter(self.column(text, **values)), None)
 
     def has(self, table: str) -> bool:
         """Whether there is a table of this name."""

@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import cache, partial
 from operator import attrgetter
 from types import NoneType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from msgspec.structs import asdict
 
@@ -18,7 +18,7 @@ from reconciler.ledger.reading import Row, UnreadableError, moment, without_nul
 from reconciler.model.attribution import Approval, Attribution, Source
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key, Phase, Record
-from reconciler.model.run import Kind, OpenRun, Step
+from reconciler.model.run import OpenRun, Step
 from reconciler.model.value import Frozen
 
 V = TypeVar("V", bound=Frozen)
@@ -29,7 +29,17 @@ Read = Callable[[Any], Any]
 _RECORD_FIELDS = tuple(name for name in Record.__struct_fields__ if name not in ("key", "open"))
 _PHASE = _RECORD_FIELDS.index("phase")
 _BUT_WHEN_CHECKED = attrgetter("key", "open", *(name for name in _RECORD_FIELDS if name != "checked_at"))
-RECORD_COLUMNS = ("hire", "access", *_RECORD_FIELDS, "kind", "run", "digest", "attempted", "by_hand", "retry_at")
+_OPEN_RUN = {
+    "kind": "kind",
+    "run": "id",
+    "digest": "digest",
+    "attempted": "values",
+    "by_hand": "by_hand",
+    "retry_at": "retry_at",
+}
+"""The columns of an open run, and its fields."""
+
+RECORD_COLUMNS = ("hire", "access", *_RECORD_FIELDS, *_OPEN_RUN)
 """The columns of a record, in the order in which `record_by_place` reads them."""
 
 
@@ -105,8 +115,8 @@ def entry_of(kind: type[V], row: Row) -> V:
     return kind(**values)
 
 
-_KINDS = _Words(Kind, {each.value: each for each in Kind})
 _READERS = tuple(_readers(Record)[name] for name in _RECORD_FIELDS)
+_RUN_READERS = {name: _readers(OpenRun)[name] for name in _OPEN_RUN.values()}
 
 
 def record_of(row: Row, steps: tuple[Step, ...]) -> Record:
@@ -124,30 +134,14 @@ def record_by_place(cells: Sequence[Any], steps: tuple[Step, ...]) -> Record:
 
 
 def _open_run(cells: Sequence[Any], steps: tuple[Step, ...]) -> OpenRun:
-    kind, run, digest, attempted, by_hand, retry_at = cells
-    return OpenRun(
-        kind=cast("Kind", _KINDS[kind]),
-        id=run,
-        digest=digest,
-        values=from_json(attempted),
-        by_hand=bool(by_hand),
-        retry_at=moment(retry_at),
-        steps=steps,
-    )
+    read = zip(_RUN_READERS.items(), cells, strict=True)
+    return OpenRun(**{name: cell if how is None else how(cell) for (name, how), cell in read}, steps=steps)
 
 
 def grant_row(record: Record) -> dict[str, Any]:
     """Write a record."""
     row = {name: getattr(record, name) for name in _RECORD_FIELDS}
-    run = record.run
-    open_run = {
-        "kind": run.kind,
-        "run": run.id,
-        "digest": run.digest,
-        "attempted": run.values,
-        "by_hand": run.by_hand,
-        "retry_at": run.retry_at,
-    }
+    open_run = {column: getattr(record.run, name) for column, name in _OPEN_RUN.items()}
     lists = {"needs": list(record.needs), "through": list(record.through)}
     return {**row, **open_run, "hire": record.key.hire, "access": record.key.access, **lists}
 

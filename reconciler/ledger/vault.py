@@ -23,7 +23,7 @@ from msgspec.structs import astuple
 from reconciler.ledger.entries import Change, Event, ValueChanges
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import SecretsError
-from reconciler.model.grant import Key, Record
+from reconciler.model.grant import Key, Record, all_needed
 from reconciler.model.scope import Layer
 from reconciler.model.secret import Secret
 from reconciler.model.text import same_text
@@ -281,11 +281,9 @@ def _heirs(records: Collection[Record], gone: Collection[str]) -> dict[str, list
     `records` are all of a hire.
     """
     known, found = {record.key.access: record for record in records}, dict[str, list[str]]()
+    needs = {access: record.needs for access, record in known.items()}
     for record in records:
-        queue = list(record.needs)
-        for entry in queue:
-            queue += [need for need in known[entry].needs if need not in queue] if entry in known else []
-        needed = [entry for entry in queue if entry in gone and entry in known]
+        needed = [entry for entry in all_needed(record.key.access, needs) if entry in gone and entry in known]
         lenders = [entry for entry in needed if lends(known[entry], record)]
         if lenders and record.may_remain and record.key.access not in gone:
             found[record.key.access] = lenders

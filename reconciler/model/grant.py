@@ -6,7 +6,7 @@ change in one place only: `reconciler.engine.apply.transitions`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,6 +37,14 @@ class Key(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.hire}/{self.access}"
+
+
+def all_needed(access: str, needs: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return the entries that an entry needs, directly or through others, the nearest first; never itself."""
+    queue = list(dict.fromkeys(needs.get(access, ())))
+    for name in queue:
+        queue += [need for need in needs.get(name, ()) if need not in queue]
+    return [name for name in queue if name != access]
 
 
 class Hold(Frozen):

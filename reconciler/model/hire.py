@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
@@ -69,12 +70,6 @@ class At(Model):
         return f"{self.kind}{self.offset.days:+d}d" if self.offset else self.kind
 
 
-def _at(value: Any) -> Any:
-    if isinstance(value, date):
-        return At(kind="date", day=value)
-    return _at_text(value) if isinstance(value, str) else _at_text("")
-
-
 @lru_cache(maxsize=1024)
 def _at_text(text: str) -> At:
     """Parse a text. It is cached, because a company uses the same few."""
@@ -91,12 +86,6 @@ def _at_text(text: str) -> At:
 def _relative(match: re.Match[str]) -> At:
     days = int(match[3] or 0)
     return At(kind="start" if match[1] == "start" else "end", offset=timedelta(days=-days if match[2] == "-" else days))
-
-
-def _until(value: Any) -> Any:
-    if isinstance(value, date):
-        return At(kind="date", day=value)
-    return _until_text(value if isinstance(value, str) else "")
 
 
 def moment(text: str, timezone: str) -> datetime:
@@ -126,6 +115,15 @@ def _until_text(text: str) -> At:
     return _relative(match)
 
 
+def _read_by(text: Callable[[str], At]) -> BeforeValidator:
+    """Read a date, or what a text says; anything else is as wrong as an empty text."""
+
+    def read(value: Any) -> At:
+        return At(kind="date", day=value) if isinstance(value, date) else text(value if isinstance(value, str) else "")
+
+    return BeforeValidator(read)
+
+
 class HireRef(Model):
     """A reference to another hire's file, as manager or buddy."""
 
@@ -149,8 +147,8 @@ class Entry(Model):
     integration: Identifier
     name: Identifier | None = None
     values: dict[Text, FormValue] = Field(default_factory=dict)
-    at: Annotated[At, BeforeValidator(_at)] = At.model_construct(kind="commit")
-    until: Annotated[At | None, BeforeValidator(_until), Restricting] = None
+    at: Annotated[At, _read_by(_at_text)] = At.model_construct(kind="commit")
+    until: Annotated[At | None, _read_by(_until_text), Restricting] = None
     for_: Annotated[Lasting | None, Field(alias="for"), Restricting] = None
     keep: bool = False
     needs: list[Identifier] = Field(default_factory=no_entries)

@@ -48,12 +48,6 @@ def target(key: str) -> str:
     return key if key in FILLED or key.startswith(EXTRA) else f"{EXTRA}{key}"
 
 
-def _nothing_empty(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return {key: item for key, item in value.items() if key not in LEFT_EMPTY or item not in ({}, [], "", None)}
-
-
 class Import(Model):
     """Where people come from: requests to an HR system, or a CSV."""
 
@@ -81,7 +75,9 @@ class Import(Model):
     @model_validator(mode="before")
     @classmethod
     def _as_the_builder_writes(cls, value: Any) -> Any:
-        return _nothing_empty(value)
+        if not isinstance(value, dict):
+            return value
+        return {key: item for key, item in value.items() if key not in LEFT_EMPTY or item not in ({}, [], "", None)}
 
     @model_validator(mode="after")
     def _comes_from_one_place(self) -> Self:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from reconciler.model.base import Identifier, Model, Text, as_text, number
 from reconciler.model.condition import FIELDS
@@ -79,14 +79,9 @@ class RequestOptions(Model):
     data: Annotated[Any, empty_is_none] = None
     cast_data_to_json: bool = False
     quote: Literal["odata", "soql"] | None = None
-    status_code: list[StatusCode] | None = None
+    status_code: Annotated[list[StatusCode] | None, empty_is_none] = None
     fail_when_4xx_response_code: bool = True
     extra_headers: Literal["pritunl"] | None = None
-
-    @field_validator("status_code")
-    @classmethod
-    def _not_empty(cls, value: list[int] | None) -> list[int] | None:
-        return value or None
 
 
 class Call(RequestOptions):

@@ -36,12 +36,7 @@ LEDGER = "the ledger"
 """The origin of an orphan's values: git has it no longer."""
 
 
-class _Deferred:
-    def __repr__(self) -> str:
-        return "DEFERRED"
-
-
-DEFERRED = _Deferred()
+DEFERRED = object()
 """What a lookup gives for a name whose value only a running attempt knows."""
 
 

@@ -11,13 +11,12 @@ from datetime import timedelta
 from typing import Any
 
 from reconciler.engine.decide.existing import reason_not_to_accept
-from reconciler.engine.decide.orphans import all_needed
 from reconciler.engine.decide.wanted import decide_unasked
 from reconciler.model.base import jsonable
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import MissingVariable
-from reconciler.model.grant import Grant, Over, Record
+from reconciler.model.grant import Grant, Over, Record, all_needed
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, Layer, Scope
 from reconciler.model.secret import MASK
@@ -91,7 +90,7 @@ def lent_to(grant: Grant, grants: Iterable[Grant]) -> Layer:
     """Make a layer for what entries of the same service store that a grant needs, directly or indirectly."""
     of_hire = {each.key.access: each for each in grants}
     needed = all_needed(grant.key.access, {access: each.needs for access, each in of_hire.items()})
-    others = (of_hire[access] for access in needed & of_hire.keys() if of_hire[access].service == grant.service)
+    others = (each for name in needed if (each := of_hire.get(name)) is not None and each.service == grant.service)
     names = {name for other in others if other.manifest is not None for name in other.manifest.stored}
     return Layer("what it needs", dict.fromkeys(names, DEFERRED))
 

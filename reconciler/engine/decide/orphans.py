@@ -14,7 +14,7 @@ from reconciler.engine.decide.existing import Capabilities, Facts
 from reconciler.engine.decide.wanted import Failed
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import Policy, is_over, neither, progress, taken
-from reconciler.model.grant import Decision, Key, Over, Phase, Record
+from reconciler.model.grant import Decision, Key, Over, Phase, Record, all_needed
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.run import Kind
 from reconciler.model.status import Action, Status
@@ -277,18 +277,6 @@ def why_over(record: Record, desired: Desired, now: datetime) -> str | None:
     if record.over is Over.LEFT or not desired.has(hire, access):
         return f"{NOT_IN_GIT}, and its time is over"
     return f"its time was over at {stamp(record.ends_at)}: take the entry out, and add it again"
-
-
-def all_needed(access: str, needs: Mapping[str, Iterable[str]]) -> set[str]:
-    """Return the entries that an entry needs, directly or through others; never itself."""
-    found: set[str] = set()
-    queue = list(needs.get(access, ()))
-    while queue:
-        name = queue.pop()
-        if name not in found:
-            found.add(name)
-            queue += needs.get(name, ())
-    return found - {access}
 
 
 def needing(access: str, among: Iterable[str], needs: Mapping[str, Iterable[str]]) -> set[str]:

@@ -141,10 +141,6 @@ class PlanningInputs(Frozen, kw_only=True):
         except Blocked:
             return self.prepared_orphan(integration, record, None)
 
-    def own_stored(self, key: Key, service: str) -> Mapping[str, Any]:
-        """Return what `store_data` saved for an entry."""
-        return self.stored_of(key, service, NO_OUTPUTS).own
-
 
 def wanted_by(grants: tuple[Grant, ...], known: Mapping[Key, Record], now: datetime) -> tuple[Grant, ...]:
     """Return a hire's grants as of now, without those that are over by their rows."""

@@ -238,7 +238,7 @@ class OrphanPlanner:
             self._note(key, prepared, verdict)
 
         def stored(key: Key, service: str) -> Mapping[str, Any]:
-            return {**self._inputs.own_stored(key, service), **self._found.get(key, {})}
+            return {**self._inputs.stored_of(key, service, NO_OUTPUTS).own, **self._found.get(key, {})}
 
         return stored
 

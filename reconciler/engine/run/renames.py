@@ -15,13 +15,12 @@ from collections.abc import Collection, Container, Iterable, Mapping
 from typing import Any
 
 from reconciler.engine.decide.existing import as_shown
-from reconciler.engine.decide.orphans import all_needed
 from reconciler.engine.decide.planned import NOTHING_STORED, DependencyOutputs
 from reconciler.engine.observe.checker import Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.model.decision_inputs import Policy, spent, still_wanted
 from reconciler.model.errors import Blocked, RepositoryError
-from reconciler.model.grant import APART, Grant, Key, Over, Phase, Record
+from reconciler.model.grant import APART, Grant, Key, Over, Phase, Record, all_needed
 from reconciler.model.hire import NamedChoice
 from reconciler.model.lock import Locks
 from reconciler.model.selection import Selection

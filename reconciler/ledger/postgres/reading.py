@@ -187,7 +187,7 @@ class PostgresBackend:
                 if version is not None and version != HEAD:
                     raise outdated(version)
                 if version is not None:
-                    held = reading.row(f"SELECT service FROM shards WHERE until > {SERVER_TIME} LIMIT 1")
+                    held = reading.value(f"SELECT service FROM shards WHERE until > {SERVER_TIME} LIMIT 1")
                     backend.unattended = held is None
             yield EmptyBackend() if version is None else backend
 

@@ -87,7 +87,7 @@ def _up_to_date(source: str) -> sqlite3.Connection | None:
 
     Reading must not migrate the file. None if it has no tables: it was never completed.
     """
-    connection = _connect(source)
+    connection = connect(source)
     try:
         version = version_of(Reading(connection))
         if version == HEAD:
@@ -96,7 +96,7 @@ def _up_to_date(source: str) -> sqlite3.Connection | None:
         if version is not None:
             from reconciler.ledger.migrations import bring_up_to_date  # it takes longer to import than all else
 
-            copy = _connect(":memory:")
+            copy = connect(":memory:")
             connection.backup(copy)
             bring_up_to_date(copy)
     except BaseException:
@@ -124,7 +124,7 @@ def back_up(state: Path, path: Path) -> None:
     with _readable(state) as source:
         if source is None:
             raise LedgerError(f"{state} has no state: nothing was copied")
-        with faults(), closing(_connect(source)) as connection:
+        with faults(), closing(connect(source)) as connection:
             copied(connection, path)
 
 
@@ -146,10 +146,16 @@ def copied(connection: sqlite3.Connection, path: Path) -> None:
         ) from error
 
 
-def _connect(database: str) -> sqlite3.Connection:
-    """Open a database; its owner may go on in another thread."""
-    connection = sqlite3.connect(database, uri=database.startswith("file:"), check_same_thread=False)
-    connection.execute("PRAGMA busy_timeout = 5000")
+def connect(database: str | Path, *settings: str) -> sqlite3.Connection:
+    """Open a database by its URI or path, with these settings; its owner may go on in another thread."""
+    uri = isinstance(database, str) and database.startswith("file:")
+    connection = sqlite3.connect(database, uri=uri, check_same_thread=False)
+    try:
+        for setting in ("busy_timeout = 5000", *settings):
+            connection.execute(f"PRAGMA {setting}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -19,14 +18,14 @@ from reconciler.ledger.chain import END, Link, linked
 from reconciler.ledger.migrations import upgrade
 from reconciler.ledger.reading import HEAD, Reading, version_of
 from reconciler.ledger.sqlite.lock import StateLock, make_folder, refuse_unsafe
-from reconciler.ledger.sqlite.reading import copied, faults, in_transaction
+from reconciler.ledger.sqlite.reading import connect, copied, faults, in_transaction
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
 COPY = ".schema-"
 """What comes between the name of a state and the schema of a copy that was kept before it was migrated."""
 
-
+_SETTINGS = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON")
 _END = sa.select(schema.meta.c.value).where(schema.meta.c.name == END)
 
 
@@ -40,7 +39,7 @@ class WritableSqliteBackend:
         self.file = path
         self._log_has_deleted = False
         with faults():
-            self._connection = _connect(path)
+            self._connection = connect(path, *_SETTINGS)
         self._engine = engine_over(self._connection)
 
     @classmethod
@@ -90,7 +89,7 @@ class WritableSqliteBackend:
     @contextmanager
     def snapshot(self) -> Iterator[Reading]:
         """Open a connection of its own: the other one writes meanwhile."""
-        with faults(), closing(_connect(self.file)) as connection, in_transaction(connection):
+        with faults(), closing(connect(self.file, *_SETTINGS)) as connection, in_transaction(connection):
             yield Reading(connection)
 
     @contextmanager
@@ -168,20 +167,3 @@ class WritableSqliteBackend:
 def _unlink(path: Path) -> None:
     for ending in ("", "-wal", "-shm"):
         path.with_name(path.name + ending).unlink(missing_ok=True)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, check_same_thread=False)
-    try:
-        for setting in (
-            "busy_timeout = 5000",
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "foreign_keys = ON",
-            "secure_delete = ON",
-        ):
-            connection.execute(f"PRAGMA {setting}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
