@@ -314,6 +314,12 @@ class Record(Frozen):
         return self.updated_at is not None and self.as_wanted_at is None
 
     @property
+    def to_be_seen(self) -> bool:
+        """Whether an attempt made or updated its account, and the check that follows it was not answered yet."""
+        done_at = {Status.UNCONFIRMED: self.executed_at, Status.DIFFERS: self.updated_at}.get(self.status)
+        return done_at is not None and (self.checked_at is None or self.checked_at < done_at)
+
+    @property
     def provided(self) -> bool:
         """Whether it was ever executed or confirmed."""
         return self.executed_at is not None or self.confirmed_at is not None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
+from time import sleep
 
 import pytest
 
 from reconciler.ledger.opening import StateLocation
 from tests.repo import Daemon, Repo, Result, call_cli
-from tests.servers import AccountService, eventually
+from tests.servers import AccountService, Received, Reply, eventually
 
 
 @pytest.fixture
@@ -116,6 +117,37 @@ def test_who_has_the_former_id_of_another_is_locked_alone(there: Repo, accounts:
 def test_lock_and_unlock_beside_a_daemon(there: Repo, accounts: AccountService) -> None:
     with Daemon(there):
         journey(there, accounts)
+
+
+class Slow(AccountService):
+    """A service that takes its time to answer the check that follows a change."""
+
+    changed = False
+
+    def handle(self, received: Received) -> Reply:
+        if received.method == "GET" and self.changed:
+            sleep(0.5)
+        self.changed = received.method != "GET"
+        return super().handle(received)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_unlock_and_check_beside_a_daemon_say_what_the_check_after_an_attempt_found(repo: Repo, *, gone: bool) -> None:
+    with Slow() as slow:
+        repo.settings(interval="12h")
+        repo.manifest("tool", slow.lockable())
+        repo.hire("ada", "tool")
+        repo.commit()
+        with Daemon(repo):
+            assert eventually(lambda: repo.has("ada", "tool", "present"))
+            assert call_cli(repo, "lock", "ada", "--reason", "left in anger").code == 0
+            if gone:
+                slow.people.clear()
+            done = call_cli(repo, "unlock", "ada", "--output", "json")
+            assert (done.code, done.grant("ada", "tool")["status"]) == (0, "present")
+            slow.people.clear()
+            done = call_cli(repo, "check", "ada", "--output", "json")
+            assert (done.code, done.grant("ada", "tool")["status"]) == (0, "present")
 
 
 def test_lock_names_what_a_person_has_to_do(there: Repo, accounts: AccountService) -> None:

@@ -82,13 +82,19 @@ def _beside(options: SharedOptions, grants: Collection[Key], integration: str | 
             Key(each.hire, each.access) in grants if each.hire and each.access else each.integration == integration
             for each in asked
         )
-        return not waits and not any(attempt.key in grants for attempt in ledger.attempts.open())
+        return not waits and not any(key in grants for key in _under_way(ledger, {key.hire for key in grants}))
 
     with _answer(options, {key.hire for key in grants}, checked, CHECK_SECONDS) as (report, rows, late):
         if late:
             raise Refused(f"no answer came within {CHECK_SECONDS:g} s: `reconcile status` shows what is found")
         show_report(report, options, rows=(row for row in rows if Key(row.hire, row.access) in grants))
     return exit_code(report, detailed=False)
+
+
+def _under_way(ledger: LedgerReader, hires: Collection[str]) -> Iterator[Key]:
+    """Yield the grants of which an attempt is under way, and those of hires of which the check after one is."""
+    yield from (attempt.key for attempt in ledger.attempts.open())
+    yield from (each.key for each in ledger.grants.records(hires) if each.to_be_seen)
 
 
 @contextmanager
@@ -242,12 +248,10 @@ def _settled(ledger: LedgerReader, kind: str, hires: Collection[str], wanted: Co
     if any(command.kind == kind and command.hire in hires for command in ledger.commands.waiting()):
         return False
     records = {record.key: record for record in ledger.grants.records(hires)}
-    if any(attempt.key in records for attempt in ledger.attempts.open()):
+    acts = any(record.action.acts for record in records.values())
+    if acts or any(key in records for key in _under_way(ledger, hires)):
         return False
     if kind == "unlock":
         return all(record.locked is None for record in records.values())
-    come_by = (
-        record.phase is Phase.REVOKED or (record.locked is not None and not record.action.acts)
-        for record in records.values()
-    )
+    come_by = (record.phase is Phase.REVOKED or record.locked is not None for record in records.values())
     return all(come_by) and not set(wanted) - records.keys()

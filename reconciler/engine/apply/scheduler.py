@@ -148,6 +148,8 @@ class Scheduler:
         """Check again after an attempt. Returns the record: `present` if the account is found as wanted."""
         verdict = await self._check(item)
         if isinstance(verdict, Missing | Unknown):
+            record = replace(record, checked_at=self.executor.now())
+            await self._save([record], ())
             return record
         integration, did = self._integration(item), "updated" if item.kind.updates else "executed"
         assert item.prepared is not None
