@@ -898,7 +898,8 @@ def test_what_ends_by_itself_or_by_hand_leaves_the_others_held_that_left_with_it
         machine.reconcile(hires=[f"h{number:02}"], by_hand={(f"h{number:02}", "tool"): "revoke"})
     others = {f"h{number:02}" for number in range(8, 12)}
     for number in range(8, 12):
-        assert held(machine.reconcile(hires=[f"h{number:02}"])) == {f"h{number:02}"}
+        stopped = row(machine.reconcile(hires=[f"h{number:02}"]), f"h{number:02}", "tool")
+        assert (stopped.guarded, "60.00 % is over 25 % (12/20)" in stopped.reason) == (True, True)
     repo.hire("new", "tool")
     repo.commit()
     for _ in range(3):

@@ -132,6 +132,8 @@ class Changes:
         self.counted = counted or RevisionCount.read(ledger) or RevisionCount(revision, NEVER, own, own)
         self._seen: set[Key] = set()
         """The grants that the counted revision takes away or adds, and that this pass covers."""
+        self._ended = Counter[str]()
+        """How many of what the revision takes away ended by a person or by themselves, while others of it are held."""
         self._adds = False
         since = ledger.guard.counted_since()
         self._since = Since(ledger.guard.newest_attempt(), since.began) if everything else since
@@ -208,7 +210,7 @@ class Changes:
     def _confirmed(self, ledger: LedgerReader) -> dict[str, int]:
         """Count the confirmed grants, no more than when the guard began to hold: what is found since releases none."""
         held = _held_since(ledger.notes.get(HELD))
-        now = ledger.guard.confirmed(self._since)
+        now = Counter(ledger.guard.confirmed(self._since)) + self._ended
         return {name: min(count, held.get(name) or count) for name, count in now.items()}
 
     @property
@@ -220,10 +222,11 @@ class Changes:
 
     def _elsewhere(self, ledger: LedgerReader) -> Keys:
         """Return whose accounts revisions take away beside those that this pass covers, and that still count."""
-        leaving = self.counted.leaving
+        leaving, rows = self.counted.leaving, self.counted.standing(ledger, self._met)
+        self._ended = Counter(each.integration for each in rows.values() if each.phase is Phase.REVOKED)
         there = {
             key
-            for key, each in self.counted.standing(ledger, self._met).items()
+            for key, each in rows.items()
             if each.phase is Phase.REVOKED
             or not (key in self._seen or each.revoking or (each.guarded and _would_take(Held.of(each))))
         }
