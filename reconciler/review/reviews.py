@@ -163,7 +163,7 @@ class Removals:
         then = self._addresses.of(line.who, *known, now=False)
         same = self._addresses.name_of(line.who) in ("", self._addresses.name_of(line.who, *known))
         ended = max((gone[row.key] for row in rows if row.key in gone and row.email.lower() in then), default=None)
-        left = (row for row in rows if row.phase is not Phase.REVOKED and row.key not in gone)
+        left = (row for row in rows if (row.phase is not Phase.REVOKED or _comes_back(row)) and row.key not in gone)
         there = (row for row in left if same or ended is None or row.email.lower() in then or _since(row) <= ended)
         if rows:
             return next((f"the ledger has it as {row.status}" for row in there), None)
@@ -224,6 +224,11 @@ class Removals:
     def _same_ledger(self) -> bool:
         digest = self._review.text("history")
         return digest is not None and self._ledger.history.has_line(digest)
+
+
+def _comes_back(row: Record) -> bool:
+    """Whether only a lock took it away, which git still has."""
+    return row.locked is not None and row.orphaned_at is None
 
 
 def _since(row: Record) -> datetime:

@@ -409,7 +409,7 @@ def reviews(sources: DaemonView, query: Query) -> dict[str, object]:
     for review in sorted(found, key=lambda each: each.file.period, reverse=True):
         periods.setdefault(review.file.period, []).append(review)
     check = {period: shlex.join(["reconcile", "review", "check", period]) for period in periods}
-    return {"periods": periods, "check": check, "now": live.now}
+    return {"periods": periods, "check": check, "today": Policy.of(live.active.settings, live.now).today}
 
 
 def history(sources: DaemonView, query: Query) -> dict[str, object]:

@@ -597,6 +597,19 @@ def test_removal_is_open_until_revoked_in_the_ledger(company: Company) -> None:
     assert company.check(0)["open"] == 0, "whoever is forgotten had nothing left"
 
 
+def test_lock_is_no_removal_while_git_has_the_entry(company: Company) -> None:
+    """The account is gone, and comes back once the lock ends."""
+    company.started("ada", "bob")
+    assert company.call("lock", "ada", "--reason", "left in anger").code == 0
+    company.decide(BOB, ada="remove")
+    company.decide(ADA, bob="keep")
+    assert company.check(1)["open"] == 1
+    company.repo.hire("ada")
+    company.commit(BOB, "As reviewed")
+    assert company.call("--yes").code == 0
+    assert company.check(0)["open"] == 0
+
+
 def test_unknown_account_is_open_until_a_later_listing_does_not_show_it(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -904,6 +917,19 @@ def test_overdue_review_is_shown_and_alerted_once(managed: Company, service: Ser
     told = [text for each in service.requests if "review is overdue" in (text := str(each.json()["text"]))]
     assert len(told) == 1
     assert "config/reviews/2026-Q4/saas.yaml: 4 undecided, due 2020-01-31" in told[0]
+
+
+@pytest.mark.parametrize(("timezone", "over"), [("Pacific/Kiritimati", True), ("UTC", False)])
+def test_due_day_is_one_of_the_time_zone(
+    managed: Company, monkeypatch: pytest.MonkeyPatch, timezone: str, *, over: bool
+) -> None:
+    monkeypatch.setattr(SystemClock, "now", lambda _: datetime(2026, 12, 1, 12, tzinfo=UTC))
+    managed.repo.settings(prune="revoke", timezone=timezone)
+    managed.commit(IDA)
+    started = managed.call("review", "start", "2026-Q4", "--due", "2026-12-01")
+    managed.commit(IDA, "Start the review")
+    checked = managed.call("review", "check", "2026-Q4").out
+    assert ("that day is over" in started.err, "due 2026-12-01, which is over" in checked) == (over, over)
 
 
 def test_due_day_that_is_none_is_wrong_usage(company: Company) -> None:

@@ -72,7 +72,8 @@ def start(
     headline = f"review {period}: {lines} to decide over, in {count(len(started), 'file')}{by_when}"
     parts = [f"{each['file']}: {count(each['lines'], 'line')}, {_whole(each)}" for each in started]
     emit(options, {"period": period, "reviews": started}, [headline, *parts])
-    if day is not None and any(day < data["read_at"][:10] for data in found.values()):
+    here = Here.of(options)
+    if day is not None and day < here.context.today(here.settings).isoformat():
         note(f"--due {day}: that day is over, and the review overdue from the start", "warning")
     faults = {each.integration: each.fault for each in answered if each.fault is not None}
     for name, fault in faults.items():
@@ -109,7 +110,8 @@ def check(options: SharedOptions, period: str) -> int:
     from reconciler.cli.output.evidence import COLUMNS, as_page, as_rows, as_table
 
     _check_period(period)
-    tree, found, stood = _judged(options, period)
+    here = Here.of(options, set_up(options))
+    tree, found, stood = _judged(options, here, period)
     match options.output:
         case "json":
             emit_json({"period": period, "revision": tree.revision, "reviews": [each.as_json() for each in found]})
@@ -119,7 +121,8 @@ def check(options: SharedOptions, period: str) -> int:
             page = as_page(found, period, tree.revision, stood)
             click.echo(page if takes_utf8() else page.encode("ascii", "xmlcharrefreplace"), nl=False)
         case _:
-            echo("\n".join(as_table(found, period, markdown=options.output == "markdown")))
+            today = here.context.today(here.settings)
+            echo("\n".join(as_table(found, period, today, markdown=options.output == "markdown")))
     if options.output in ("csv", "html"):
         for problem in (problem for each in found for problem in each.problems):
             note(str(problem), str(problem.severity))
@@ -135,14 +138,13 @@ def _check_period(period: str) -> None:
         raise UsageError(f"PERIOD {period!r}: write letters, digits, `.`, `_` and `-`, at most 64, such as 2026-Q4")
 
 
-def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged], Stand | None]:
+def _judged(options: SharedOptions, here: Here, period: str) -> tuple[Tree, list[Judged], Stand | None]:
     """Judge a review; for evidence, name people, and say where the history stood."""
     from reconciler.repository.git.checkout import ignored_edits
     from reconciler.repository.reviews import REVIEWS
     from reconciler.review.proof import stand
     from reconciler.review.signed_off import judge, name_people
 
-    here = Here.of(options, set_up(options))
     context, tree = here.context, _committed(here)
     folder = f"{REVIEWS}/{period}/"
     if edits := [path for path in ignored_edits(context.checkout) if path.startswith(folder)]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +88,7 @@ def as_page(found: list[Judged], period: str, revision: str, stood: Stand | None
     return _template().render(context).replace("##[", "#&#35;[")  # which is a command to GitHub's runners
 
 
-def as_table(found: list[Judged], period: str, *, markdown: bool) -> Iterator[str]:
+def as_table(found: list[Judged], period: str, today: date, *, markdown: bool) -> Iterator[str]:
     """Write a review for a person."""
     headline = f"review {period}: {_headline(found)}"
     yield f"**{headline}**" if markdown else headline
@@ -96,7 +96,7 @@ def as_table(found: list[Judged], period: str, *, markdown: bool) -> Iterator[st
         yield ""
     bullet, quote = ("- ", code) if markdown else ("", printable)
     for each in found:
-        yield f"{bullet}{quote(each.review.path)}: {_counts(each)}"
+        yield f"{bullet}{quote(each.review.path)}: {_counts(each, today)}"
     for each in found:
         for problem in each.problems:
             yield problem_line(problem) if markdown else printable(str(problem))
@@ -145,11 +145,11 @@ def _headline(found: list[Judged]) -> str:
     return ", ".join(parts)
 
 
-def _counts(each: Judged) -> str:
+def _counts(each: Judged, today: date) -> str:
     decisions = [line.decision for line in each.review.lines]
     kept, removed = decisions.count("keep"), decisions.count("remove")
     due = f", due {each.review.due}" if each.review.due is not None and each.undecided else ""
-    over = ", which is over" if due and each.review.overdue(datetime.now(UTC).date()) else ""
+    over = ", which is over" if due and each.review.overdue(today) else ""
     return f"{kept} kept, {removed} to be removed, {len(each.undecided)} undecided{due}{over}"
 
 
