@@ -676,11 +676,13 @@ def test_a_half_done_revocation_whose_requests_change_takes_what_is_gone_for_don
     assert len(accounts.calls("POST", "/archive")) == 3
 
 
+@pytest.mark.parametrize("answers", [{}, {"continue_if": {"response_notation": "state", "value": "removed"}}])
 @pytest.mark.parametrize("lock", [False, True], ids=["revoked", "locked"])
-def test_what_is_left_of_a_revocation_may_be_gone_with_the_account(two_steps, accounts, repo, lock):
+def test_what_is_left_of_a_revocation_may_be_gone_with_the_account(two_steps, accounts, repo, lock, answers):
     """The service's 404 for it failed the revocation for ever, and no command could end that."""
     accounts.route("DELETE", "/seats/{email}", lambda _received, email: 204 if email in accounts.people else 404)
     manifest = accounts.manifest(team=True, revoke=True)
+    manifest["revoke"][0] |= answers
     manifest["revoke"].insert(0, {"url": f"{accounts.url}/seats/{{{{email}}}}", "method": "DELETE"})
     repo.manifest("tool", manifest)
     if lock:
@@ -708,6 +710,27 @@ def test_a_lost_answer_counts_as_done_where_the_account_is_gone(two_steps, accou
         "DELETE",
         "POST",
     ]
+
+
+def test_what_cannot_be_looked_up_any_more_is_gone_with_the_account(two_steps, accounts, repo):
+    accounts.route("DELETE", "/seats/{email}", 204)
+    accounts.route("GET", "/ids/{email}", lambda _received, email: {"id": "5"} if email in accounts.people else 404)
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["revoke"] = [
+        {"url": f"{accounts.url}/seats/{{{{email}}}}", "method": "DELETE"},
+        {"url": f"{accounts.url}/ids/{{{{email}}}}", "method": "GET", "store_data": {"ID": "id"}},
+        {"url": f"{accounts.url}/ids/{{{{ID}}}}", "method": "DELETE"},
+        {"url": f"{accounts.url}/archive", "data": {"who": "{{email}}"}},
+    ]
+    repo.manifest("tool", manifest)
+    repo.commit()
+    accounts.fail_next(1, 500, method="GET", prefix="/ids")
+    assert row(two_steps.reconcile(), "ada", "tool").status is Status.RETRYING
+    accounts.people.clear()
+    two_steps.clock.turn(hours=1)
+    assert row(two_steps.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert [call.path for call in accounts.calls("DELETE")] == ["/seats/ada@example.com"]
+    assert len(accounts.calls("POST", "/archive")) == 1
 
 
 @pytest.mark.parametrize("first", ["fails", "is not as expected"])

@@ -133,6 +133,8 @@ class Executor:
             try:
                 await self._send(run, step, request)
             except (_Failed, Blocked, TransportError) as error:
+                if isinstance(error, MissingVariable) and error.name in run.gone:
+                    continue  # it would take away what is not there
                 why = f"{error}{run.job.unanswered}" if isinstance(error, MissingVariable) else str(error)
                 raise _Failed(f"request {place + 1} of {len(requests)} ({request.method}): {why}") from error
 
@@ -146,6 +148,9 @@ class Executor:
         memory.answered(step.index, answer.json())
         run.said = run.answered(answer)
         missing = _store(memory, request, answer)
+        if missing is not None and _is_gone(run, step, answer):
+            run.gone.update(request.store_data)
+            missing = None
         kept = self.vault.remember(run.attempt.key, memory)
         if step.index == len(run.job.requests) - 1 and missing is None and run.job.kind.makes:
             kept = {**kept, **await self._notices(run)}
@@ -159,9 +164,11 @@ class Executor:
         if isinstance(request, Revoke) and request.expected is not None:
             wanted = expected(request.expected, await self._scope(run))
         answer = await self._exchange(run, step, request)
-        while request.continue_if is not None and not await self._holds(run, step, request.continue_if, answer):
+        while (wants := request.continue_if) is not None and not (
+            _is_gone(run, step, answer) or await self._holds(run, step, wants, answer)
+        ):
             if request.polling is None or tries >= request.polling.amount:
-                where = f"continue_if does not hold: {request.continue_if.response_notation} is another"
+                where = f"continue_if does not hold: {wants.response_notation} is another"
                 raise _Failed(f"{where}: {run.answered(answer)}")
             try:
                 await self.context.clock.sleep(request.polling.interval)
@@ -216,8 +223,7 @@ class Executor:
         self, run: RunningAttempt, step: Step, answer: Response, reason: str | None, refused: Outcome
     ) -> None:
         """Record an answer that is no success for this reason, and raise _Failed."""
-        gone = step.index < run.job.may_be_gone and answer.status in GONE
-        if reason is not None and not gone:
+        if reason is not None and not _is_gone(run, step, answer):
             reason += run.integration.client.excerpt(answer)
             # A success that is not the one that was wanted has taken effect all the same.
             outcome = Outcome.UNMET if 200 <= answer.status < 300 else refused
@@ -378,6 +384,11 @@ def _start(run: RunningAttempt, now: datetime, author: str | None) -> Callable[[
     opened = replace(run.attempt, started_at=now, alive_at=now)
     lines = [*request_events(commands, now, [run.record]), started]
     return lambda ledger: ledger.attempts.begin(run.record, opened, lines, kept=run.kept, answered=commands)
+
+
+def _is_gone(run: RunningAttempt, step: Step, answer: Response) -> bool:
+    """Whether what a request was to take away, or to look up for that, is gone."""
+    return step.index < run.job.may_be_gone and answer.status in GONE
 
 
 def _store(memory: Memory, request: Request, answer: Response) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -137,6 +137,8 @@ class RunningAttempt:
     """Which request is sent, or was sent last."""
     made: bool = False
     """Whether an account was made, as far as the ledger knows: also while an answer is awaited."""
+    gone: set[str] = field(default_factory=set)
+    """What requests were to store of what is gone: nothing is sent that needs it."""
     effect: bool = False
     """Whether a request that may make the account was answered, or its answer lost, and not refused."""
 
