@@ -248,6 +248,26 @@ def test_no_open_invitation_is_forgotten(invited: Machine, accounts: AccountServ
     )
 
 
+def test_an_open_invitation_whose_withdrawal_lacks_a_value_is_left_to_a_person(
+    invited: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    """It was forgotten: the hire has the value now, and the ledger does not have it of the one before."""
+    settings(repo, prune="revoke")
+    manifest = accounts.manifest()
+    manifest["exists"]["pending"] = {"url": f"{accounts.url}/invitations", "data_from": "", "match": "email"}
+    manifest["withdraw"] = [{"url": f"{accounts.url}/invitations/{{{{SEAT}}}}", "method": "DELETE"}]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool", email=NEW, extra={"SEAT": "5"})
+    repo.commit()
+    report = invited.reconcile()
+    left = row(report, "ada", f"tool~{OLD}")
+    assert (left.status, left.reason, report.wrong) == (
+        Status.ORPHANED,
+        "no longer in git; variable {{SEAT}} is not known: remove the account there",
+        True,
+    )
+
+
 # A hire's id
 
 

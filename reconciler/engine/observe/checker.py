@@ -18,7 +18,6 @@ from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.grant import Grant, Key, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.request import Exists
-from reconciler.model.run import Kind
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.secret import Redactor
 from reconciler.model.text import same_text
@@ -225,7 +224,7 @@ class Checker:
         None where both addresses would be the same account to the service, or what was stored of it is needed.
         """
         try:
-            before = integration.prepare_orphan(record, NOTHING_STORED, kind=Kind.WITHDRAW)
+            before = integration.prepare_orphan(record, NOTHING_STORED, kind=None)
             now = integration.under(before, email)
         except Blocked:
             return None
