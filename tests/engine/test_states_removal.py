@@ -574,6 +574,28 @@ def test_a_webhook_is_revoked_by_hand_without_a_check(pruning, accounts, repo):
     assert row(pruning.reconcile(grants=by_hand, by_hand=by_hand), "ada", "tool").status is Status.REVOKED
 
 
+@pytest.mark.parametrize("checked", [True, False], ids=["account", "webhook"])
+@pytest.mark.parametrize("lock", [True, False], ids=["locked", "revoked"])
+def test_a_value_that_only_a_removal_uses_is_kept_while_git_has_it(pruning, accounts, repo, checked, lock):
+    """The ledger had what an account was made with: who left, or was locked, since a commit used more, kept access."""
+    accounts.route("DELETE", "/seats/{seat}", 204)
+    manifest = accounts.manifest(team=True)
+    if not checked:
+        del manifest["exists"]
+    repo.manifest("tool", manifest)
+    without(repo, TOOL, extra={"SEAT": "5"})
+    pruning.reconcile()
+    call = {"url": f"{accounts.url}/seats/{{{{SEAT}}}}", "method": "DELETE"}
+    repo.manifest("tool", {**manifest, "lock" if lock else "revoke": [call]})
+    repo.commit()
+    pruning.reconcile()
+    without(repo)
+    if lock:
+        pruning.lock("ada")
+    pruning.reconcile(by_hand={} if lock else {("ada", "tool"): "revoke"})
+    assert len(accounts.calls("DELETE", "/seats/5")) == 1
+
+
 @pytest.mark.parametrize("half", [False, True], ids=["not begun", "failed before"])
 def test_who_left_before_the_removal_asked_for_a_value_waits_for_a_person(pruning, accounts, repo, half):
     """The row was orphaned, with exit code 0, and stayed so although the account was removed there."""

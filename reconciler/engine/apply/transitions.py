@@ -19,7 +19,7 @@ from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Cause, Missing, NoCheck, Present, Unknown, Verdict, is_off
 
 if TYPE_CHECKING:
-    from reconciler.engine.decide.planned import PlannedGrant
+    from reconciler.engine.decide.planned import PlannedGrant, Prepared
 
 Events = list[tuple[EventType, str]]
 
@@ -104,6 +104,8 @@ def checked(record: Record, item: PlannedGrant, now: datetime, revision: str | N
         events.append((EventType.REVOKED, "found gone"))
     if new.phase is Phase.NEW or not new.snapshot:  # a person may vouch for a grant before anything is known of it
         new = replace(new, email=grant.email, snapshot=_asked_with(item) or new.snapshot)
+    elif item.wanted and item.prepared is not None:
+        new = _removable(new, item.prepared)
     unsaid = grant.manifest is None and grant.integration == record.integration  # a broken manifest says no service
     fields: dict[str, Any] = {
         "integration": grant.integration,
@@ -149,6 +151,13 @@ def checked(record: Record, item: PlannedGrant, now: datetime, revision: str | N
     if not events and (back := _back(record, decision)) is not None:
         events.append((EventType.CONFIRMED if item.wanted else EventType.UNLOCKED, back))
     return with_events(replace(new, **fields), events, now)
+
+
+def _removable(record: Record, prepared: Prepared) -> Record:
+    """Return a record with the values that take the account away: git may not have them any more when it has to go."""
+    lacks = (prepared.removed_with & prepared.snapshot.keys()) - record.snapshot.keys()
+    known = {name: prepared.snapshot[name] for name in lacks}
+    return replace(record, snapshot={**record.snapshot, **known}) if lacks else record
 
 
 def _asked_with(item: PlannedGrant) -> Mapping[str, Any]:

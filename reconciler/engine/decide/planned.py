@@ -98,6 +98,8 @@ class Prepared(Frozen):
     stored: Unshown[Stored] = NOTHING_STORED
     found_by: Unshown[Mapping[str, Any]] = {}
     as_wanted: Unshown[Mapping[str, Any]] = {}
+    removed_with: frozenset[str] = frozenset()
+    """The names of the values that take the account away."""
     check: Check | None = None
     kind: Kind | None = None
     dependencies: tuple[str, ...] = ()

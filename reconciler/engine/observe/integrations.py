@@ -82,6 +82,11 @@ class UsedNames:
         return sent.difference(self._manifest.identity) | self.asked_with
 
     @cached_property
+    def removed_with(self) -> frozenset[str]:
+        """Return the names that requests to take an account away use: the ledger keeps their values."""
+        return roots(self._manifest.model_dump(include={"revoke", "withdraw", "lock", "headers"}))
+
+    @cached_property
     def told_by(self) -> tuple[str, ...]:
         """Return the names beside the address whose values say which account the check means: the form's in order."""
         exists = self._manifest.exists
@@ -219,6 +224,7 @@ class Integration(Frozen, dict=True):
             stored=stored,
             found_by={name: snapshot[name] for name in self.names.asked_with if name in snapshot},
             as_wanted={name: snapshot[name] for name in self.can.compared if name in snapshot},
+            removed_with=self.names.removed_with,
             check=check,
             kind=kind,
             dependencies=outputs.entries,
