@@ -17,12 +17,14 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
 from reconciler.model.errors import SecretsError, TimestampError
 from reconciler.model.secret import Secret
 from reconciler.model.value import Frozen
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.x509 import Certificate
 
 _ED25519 = b"\x01"
@@ -40,8 +42,6 @@ class VerifyingKey(Frozen):
     @classmethod
     def of(cls, text: str) -> VerifyingKey:
         """Read a key. Raises SecretsError."""
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
         name, number, raw = _parted(text.strip())
         if not raw or number != _id(name, raw).hex():
             raise SecretsError("it is no key to verify with: `reconcile history checkpoint --public-key` prints one")
@@ -49,8 +49,6 @@ class VerifyingKey(Frozen):
 
     def verifies(self, text: str, signatures: str) -> bool:
         """Whether one of a note's signatures is this key's, of its text."""
-        from cryptography.exceptions import InvalidSignature
-
         for line in signatures.splitlines():
             sign, _, rest = line.partition(" ")
             name, _, body = rest.partition(" ")
@@ -70,8 +68,6 @@ class SigningKey:
 
     def __init__(self, text: Secret) -> None:
         """Raises SecretsError if it is none."""
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
         private = text.reveal().strip()
         name, number, raw = _parted(private.removeprefix(_PRIVATE))
         if raw and private.startswith(_PRIVATE):
@@ -85,8 +81,6 @@ class SigningKey:
     @classmethod
     def new(cls, name: str) -> Secret:
         """Make a key of this name."""
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
         key = Ed25519PrivateKey.generate()
         number = _id(name, _ED25519 + key.public_key().public_bytes_raw()).hex()
         return Secret(f"{_PRIVATE}{name}+{number}+{_encoded(_ED25519 + key.private_bytes_raw())}")
