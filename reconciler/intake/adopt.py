@@ -241,11 +241,10 @@ def _values(integration: Integration, found: UnknownAccount) -> dict[str, Any]:
 def _person(found: UnknownAccount) -> dict[str, Any]:
     """Return the keys of a hire that the listing fills, without values of a wrong type or empty ones."""
     person: dict[str, Any] = {"email": found.email, "first_name": "", "last_name": ""}
-    extra: dict[str, Any] = {}
     for key, value in found.account.fields.items():
         text = as_text(value)
         if key.startswith(EXTRA):
-            extra[key.removeprefix(EXTRA)] = value
+            person[key] = value
         elif key in DAYS and isinstance(text, str):
             try:
                 person[key] = day(text[:10])
@@ -253,7 +252,7 @@ def _person(found: UnknownAccount) -> dict[str, Any]:
                 continue
         elif key != "email" and isinstance(text, str) and text.strip():
             person[key] = text
-    return {**person, "extra": extra} if extra else person
+    return person
 
 
 def _judged(

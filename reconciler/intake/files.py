@@ -16,7 +16,7 @@ from typing import Any
 from reconciler.intake.yaml_edit import block_item, flow, with_value
 from reconciler.model.config_files import ANSWERED
 from reconciler.model.errors import NotWritable, not_written
-from reconciler.model.hire import Hire
+from reconciler.model.hire import EXTRA, Hire
 from reconciler.repository.private_file import settle, written_beside
 from reconciler.repository.reviews import REVIEWS, review_in
 
@@ -38,7 +38,13 @@ def stem_of(name: str) -> str:
 
 
 def hire_text(hire: Mapping[str, Any], head: str = "") -> str:
-    """Return a new hire's file, below the lines of `head`. Raises NotWritable for text that is not Unicode."""
+    """Return a new hire's file, below the lines of `head`; keys such as `extra.LOGIN` go under `extra`.
+
+    Raises NotWritable for text that is not Unicode.
+    """
+    own = {key: value for key, value in hire.items() if not key.startswith(EXTRA)}
+    extra = {key.removeprefix(EXTRA): value for key, value in hire.items() if key.startswith(EXTRA)}
+    hire = {**own, "extra": extra} if extra else own
     lines = []
     for key in sorted(hire, key=ORDER.index):
         if key == "access" and hire[key]:

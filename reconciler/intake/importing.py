@@ -138,7 +138,7 @@ class Importer(Frozen, kw_only=True):
         fields = self._filled(person, addresses)
         fields = {"first_name": "", "last_name": "", **fields, "source": self.name}
         try:
-            content = hire_text(_nested(fields), self.head).encode()
+            content = hire_text(fields, self.head).encode()
             _refuse_invalid(content, file)
         except NotWritable as error:
             plan.left_out.append(person.left_out(str(error)))
@@ -248,12 +248,6 @@ def _may_be(hire: Hire, left_out: LeftOut) -> bool:
     if EMAIL.fullmatch(str(left_out.fields.get("email", ""))) is not None:
         return of_hire == of_other != ("", "")
     return all(one == other or not (one and other) for one, other in zip(of_hire, of_other, strict=True))
-
-
-def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:
-    hire = {key: value for key, value in fields.items() if not key.startswith(EXTRA)}
-    extra = {key.removeprefix(EXTRA): value for key, value in fields.items() if key.startswith(EXTRA)}
-    return {**hire, "extra": extra} if extra else hire
 
 
 def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
