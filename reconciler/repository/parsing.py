@@ -40,23 +40,15 @@ class FileKind(Frozen, Generic[M], kw_only=True):
     folder: str
     model: type[M]
     suffixes: tuple[str, ...]
-    check: Callable[[Any, Document], Iterator[Problem]]
-
-
-def _no_further_check(_model: Model, _document: Document) -> Iterator[Problem]:
-    return iter(())
+    check: Callable[[Any, Document], Iterator[Problem]] = lambda _model, _document: iter(())
 
 
 MANIFESTS = FileKind(
     name="manifests", folder="manifests", model=Manifest, suffixes=(*YAML, ".json"), check=manifest_problems
 )
 HIRES = FileKind(name="hires", folder="hires", model=Hire, suffixes=YAML, check=hire_problems)
-SEQUENCES = FileKind(
-    name="sequences", folder="config/sequences", model=Sequence, suffixes=YAML, check=_no_further_check
-)
-REQUESTS = FileKind(
-    name="requests", folder="config/requests", model=AccessRequest, suffixes=YAML, check=_no_further_check
-)
+SEQUENCES = FileKind(name="sequences", folder="config/sequences", model=Sequence, suffixes=YAML)
+REQUESTS = FileKind(name="requests", folder="config/requests", model=AccessRequest, suffixes=YAML)
 IMPORTS = FileKind(
     name="imports", folder="config/imports", model=Import, suffixes=(*YAML, ".json"), check=import_problems
 )
