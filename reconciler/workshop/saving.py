@@ -17,8 +17,8 @@ from reconciler.requests.record import find
 from reconciler.requests.template import written
 from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.workshop.found import has
-from reconciler.workshop.stage import NOT_THE_PERSONS, Exchange, ManifestSource
-from reconciler.workshop.testing import CaseResult, CheckPart, run_case
+from reconciler.workshop.stage import NOT_THE_PERSONS, CheckPart, Exchange, ManifestSource
+from reconciler.workshop.testing import CaseResult, run_case
 from reconciler.workshop.trying import HAS_ACCOUNT, Subject, Tried
 
 MADE_UP = {
@@ -49,39 +49,38 @@ async def saved_cases(name: str, sources: ManifestSource, subject: Subject, trie
     person = {key: MADE_UP.get(key, "made-up") for key in _given(subject) if key != "extra"}
     extra = {info.id: f"made-up-{info.id}" for info in manifest.extra_user_info}
     whose = {"hire": Person.model_validate({**person, "extra": extra}), "values": subject.values}
-    alone = [place for place, part in enumerate(tried.parts) if part is not CheckPart.LISTING]
-    listed = [place for place, part in enumerate(tried.parts) if part is CheckPart.LISTING]
-    ways: list[tuple[str, dict[str, Any], list[int]]] = [("as it was", {}, alone)]
+    alone = [each for each in tried.exchanges if each.part is not CheckPart.LISTING]
+    listed = [each for each in tried.exchanges if each.part is CheckPart.LISTING]
+    ways: list[tuple[str, dict[str, Any], list[Exchange]]] = [("as it was", {}, alone)]
     if listed:
         ways.append(("by the listing", {"list": True}, [*listed, *alone]))
     if manifest.revoke and tried.planned.decision.status in HAS_ACCOUNT:
         ways.append(("who left", {"orphan": True}, alone))
     names = _replacements(subject, tried)
     made = []
-    for what, flags, places in ways:
+    for what, flags, exchanges in ways:
         expect = Status.ORPHANED if "orphan" in flags else tried.planned.decision.status
         case = Case.model_validate({"name": f"{expect}: {what}", "expect": expect, **whose, **flags})
-        result = await _replayed(case, places, name=name, sources=sources, tried=tried, names=names)
+        result = await _replayed(case, exchanges, name=name, sources=sources, tried=tried, names=names)
         if not flags or all(each.answer is not None for each in result.exchanges):
             made.append(result)
     return made
 
 
 async def _replayed(
-    case: Case, places: Iterable[int], *, name: str, sources: ManifestSource, tried: Tried, names: Mapping[str, str]
+    case: Case, given: Iterable[Exchange], *, name: str, sources: ManifestSource, tried: Tried, names: Mapping[str, str]
 ) -> CaseResult:
-    """Give a case the answers at these places, as many as it asks for, and what would be sent then.
+    """Give a case the answers of these exchanges, as many as it asks for, and what would be sent then.
 
     `names` says what stands for what.
     """
     answers: list[CannedAnswer] = []
     result = await run_case(name, sources, case)
-    for place in places:
+    for exchange in given:
         waiting = next((each.request for each in result.exchanges if each.answer is None), None)
-        exchange = tried.exchanges[place]
         if waiting is None or exchange.answer is None:
             break
-        answers.append(_answer(waiting, exchange.answer, _body(tried, exchange, place, names), names))
+        answers.append(_answer(waiting, exchange.answer, _body(tried, exchange, names), names))
         result = await run_case(name, sources, case.model_copy(update={"answers": answers}))
     sends = [_sent(each) for each in result.sends]
     return await run_case(name, sources, case.model_copy(update={"sends": sends, "answers": answers}))
@@ -163,7 +162,7 @@ def _replaced(value: Any, names: Mapping[str, str]) -> Any:
             return value
 
 
-def _body(tried: Tried, exchange: Exchange, place: int, names: Mapping[str, str]) -> Any:
+def _body(tried: Tried, exchange: Exchange, names: Mapping[str, str]) -> Any:
     """Return as much of an answer as a rule reads."""
     answer, exists = exchange.answer, tried.integration.manifest.exists
     assert answer is not None
@@ -172,9 +171,9 @@ def _body(tried: Tried, exchange: Exchange, place: int, names: Mapping[str, str]
         return _replaced(answer.text[:200], names)
     if exists is None:
         return None
-    if tried.parts[place] is CheckPart.CHECK:
+    if exchange.part is CheckPart.CHECK:
         return _replaced(_of_check(exists, tried, answer), names)
-    listing = exists.pending if tried.parts[place] is CheckPart.PENDING else exists.listing
+    listing = exists.pending if exchange.part is CheckPart.PENDING else exists.listing
     return _replaced(_of_listing(exists, listing, content, names), names)
 
 

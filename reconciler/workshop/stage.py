@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -50,6 +51,7 @@ from reconciler.requests.protocols import as_answered
 from reconciler.requests.tasks import NO_YIELD
 from reconciler.transports.address import Address
 from reconciler.transports.messages import LIMIT, RenderedRequest, Response
+from reconciler.workshop.found import RuleFound
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 HIRE = "ada"
@@ -62,12 +64,27 @@ ManifestSource = Mapping[str, bytes]
 """The files of a service's manifests, by path."""
 
 
+class CheckPart(StrEnum):
+    """A part of a check that sends requests of its own, as the manifest's key."""
+
+    CHECK = "exists"
+    READY = "exists.ready"
+    PENDING = "exists.pending"
+    LISTING = "exists.list"
+    OTHER = "another request"
+
+
 class Exchange(Frozen):
-    """A request and its answer; None where none came, and then `why`."""
+    """A request and its answer; None where none came, and then `why`.
+
+    `part` is what of the check sent it, and `rules` what that one's rules found in the answer, once that was looked at.
+    """
 
     request: RenderedRequest
     answer: Response | None
     why: str = ""
+    part: CheckPart = CheckPart.OTHER
+    rules: tuple[RuleFound, ...] = ()
 
 
 class _CannedClient(Client):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from enum import StrEnum
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -20,7 +20,7 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.request import Ready
 from reconciler.model.scope import Scope
 from reconciler.model.status import Status
-from reconciler.model.value import Frozen, Unshown
+from reconciler.model.value import Frozen, Unshown, replace
 from reconciler.repository.config_files import Listed
 from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.files import Reader
@@ -30,24 +30,14 @@ from reconciler.repository.parsing import MANIFESTS, parse
 from reconciler.requests.pages import first_page
 from reconciler.requests.render import render
 from reconciler.requests.template import render_data
-from reconciler.transports.messages import RenderedRequest, Response
+from reconciler.transports.messages import RenderedRequest
 from reconciler.workshop.found import RuleFound
 from reconciler.workshop.rules import check_rules, listing_rules
-from reconciler.workshop.stage import CaseStage, Exchange, ManifestSource, same_url
+from reconciler.workshop.stage import CaseStage, CheckPart, Exchange, ManifestSource, same_url
 
 
-class CheckPart(StrEnum):
-    """A part of a check that sends requests of its own, as the manifest's key."""
-
-    CHECK = "exists"
-    READY = "exists.ready"
-    PENDING = "exists.pending"
-    LISTING = "exists.list"
-    OTHER = "another request"
-
-
-def parts_asked(integration: Integration, scope: Scope, exchanges: Iterable[Exchange]) -> tuple[CheckPart, ...]:
-    """Return which part each exchange is of, in their order; `scope` is the grant's.
+def with_parts(integration: Integration, scope: Scope, exchanges: Iterable[Exchange]) -> list[Exchange]:
+    """Return the exchanges, each with its part, in their order; `scope` is the grant's.
 
     A page further on has another URL, of the same path or not: it is of the part before it.
     """
@@ -56,19 +46,15 @@ def parts_asked(integration: Integration, scope: Scope, exchanges: Iterable[Exch
     paged = {CheckPart.PENDING, CheckPart.LISTING} | (
         {CheckPart.CHECK} if exists is not None and exists.pages is not None else set()
     )
-    found: list[CheckPart] = []
+    found: list[Exchange] = []
     for exchange in exchanges:
-        wire, before = exchange.request, found[-1] if found else CheckPart.OTHER
+        wire, before = exchange.request, found[-1].part if found else CheckPart.OTHER
         same = [(part, first) for part, first in firsts.items() if first.method == wire.method]
         exact = [part for part, first in same if same_url(first.url, wire.url) and first.content == wire.content]
         alike = [part for part, first in same if first.url.partition("?")[0] == wire.url.partition("?")[0]]
-        if exact:
-            found.append(exact[0])
-        elif before in paged and (before in alike or not alike):
-            found.append(before)
-        else:
-            found.append(alike[0] if alike else CheckPart.OTHER)
-    return tuple(found)
+        further = [before] if before in paged and (before in alike or not alike) else []
+        found.append(replace(exchange, part=[*exact, *further, *alike, CheckPart.OTHER][0]))
+    return found
 
 
 def _first_requests(integration: Integration, scope: Scope) -> Iterator[tuple[CheckPart, RenderedRequest]]:
@@ -99,15 +85,11 @@ class CaseResult(Frozen):
     failures: tuple[str, ...] = ()
     sends: tuple[Mapping[str, Any], ...] = ()
     exchanges: Unshown[tuple[Exchange, ...]] = ()
-    parts: Unshown[tuple[CheckPart, ...]] = ()
-    """Which part of the manifest each exchange is of."""
-    rules: Unshown[Mapping[int, tuple[RuleFound, ...]]] = {}
-    """By the place of the exchange, what the check's rules found in its answer."""
 
     @property
     def doubts(self) -> list[str]:
         """Return what is most likely a mistake, though the case may pass: paths at which nothing stands."""
-        return [f"{rule.rule}: {rule.follows}" for rules in self.rules.values() for rule in rules if rule.nowhere]
+        return [f"{rule.rule}: {rule.follows}" for each in self.exchanges for rule in each.rules if rule.nowhere]
 
 
 async def run_case(name: str, sources: ManifestSource, case: Case, reader: Reader | None = None) -> CaseResult:
@@ -120,14 +102,14 @@ async def run_case(name: str, sources: ManifestSource, case: Case, reader: Reade
     if planned is None:
         what = "the hire of this case cannot be read: see `hire` and `values`"
         return CaseResult(case, None, what, (what,))
-    exchanges = tuple(stage.client.exchanges)
     decision, prepared = planned.decision, planned.prepared
     sends: tuple[Mapping[str, Any], ...] = ()
     if prepared is not None and decision.action.acts:
         sends = prepared.shown(planned.kind, planned.seen)[decision.resume :]
     scope = Scope(()) if prepared is None else prepared.scope
-    parts = parts_asked(stage.integration, scope, exchanges)
-    asked = zip(parts, exchanges, strict=True)
+    exchanges = with_parts(stage.integration, scope, stage.client.exchanges)
+    if prepared is not None:
+        exchanges = with_rules(stage.integration, prepared.check, scope, exchanges)
     failures = [f"{each.method} {each.url}: no answer of the case fits it" for each in stage.client.unanswered]
     failures += _differences(case, decision.status, decision.reason, sends)
     return CaseResult(
@@ -136,9 +118,7 @@ async def run_case(name: str, sources: ManifestSource, case: Case, reader: Reade
         decision.reason,
         failures=tuple(failures),
         sends=sends,
-        exchanges=exchanges,
-        parts=parts,
-        rules={} if prepared is None else rules_of(stage.integration, prepared.check, scope, asked),
+        exchanges=tuple(exchanges),
     )
 
 
@@ -169,29 +149,21 @@ def _as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def rules_of(
-    integration: Integration, check: Check | None, scope: Scope, asked: Iterable[tuple[CheckPart, Exchange]]
-) -> dict[int, tuple[RuleFound, ...]]:
-    """Return what the rules of the check and its listings found in each answer, by its place among the exchanges."""
-    redact = integration.client.redact
-    return {
-        place: tuple(
-            rule.shown(redact) for rule in _rules_of_part(part, integration.manifest, check, scope, each.answer)
-        )
-        for place, (part, each) in enumerate(asked)
-        if each.answer is not None
-    }
+def with_rules(
+    integration: Integration, check: Check | None, scope: Scope, exchanges: Iterable[Exchange]
+) -> list[Exchange]:
+    """Return the exchanges, each with what the rules of the check and its listings found in its answer."""
+    redact, rules = integration.client.redact, partial(_rules_of, integration.manifest, check, scope)
+    return [replace(each, rules=tuple(rule.shown(redact) for rule in rules(each))) for each in exchanges]
 
 
-def _rules_of_part(
-    part: CheckPart, manifest: Manifest, check: Check | None, scope: Scope, answer: Response
-) -> Iterator[RuleFound]:
-    exists = manifest.exists
-    if exists is None:
+def _rules_of(manifest: Manifest, check: Check | None, scope: Scope, exchange: Exchange) -> Iterator[RuleFound]:
+    exists, answer = manifest.exists, exchange.answer
+    if exists is None or answer is None:
         return
-    if part is CheckPart.CHECK and check is not None:
+    if exchange.part is CheckPart.CHECK and check is not None:
         yield from check_rules(manifest, check.wanted, check.compared, answer)
-    listing = {CheckPart.PENDING: exists.pending, CheckPart.LISTING: exists.listing}.get(part)
+    listing = {CheckPart.PENDING: exists.pending, CheckPart.LISTING: exists.listing}.get(exchange.part)
     if listing is not None:
         only = {path: render_data(value, scope.now()) for path, value in listing.only.items()}
         yield from listing_rules(exists, listing, None if check is None else check.wanted, only, answer)

@@ -34,10 +34,10 @@ from reconciler.requests.pages import MorePages, items
 from reconciler.requests.record import all_there
 from reconciler.requests.template import render_data
 from reconciler.transports.messages import RenderedRequest, Response
-from reconciler.workshop.found import RuleFound
 from reconciler.workshop.rules import users_of
 from reconciler.workshop.stage import (
     HIRE,
+    CheckPart,
     Exchange,
     ManifestSource,
     desired_alone,
@@ -46,7 +46,7 @@ from reconciler.workshop.stage import (
     manifest_in,
     plan_alone,
 )
-from reconciler.workshop.testing import CheckPart, parts_asked, rules_of
+from reconciler.workshop.testing import with_parts, with_rules
 
 SHOWN_ITEMS = 5
 
@@ -70,9 +70,6 @@ class Tried(Frozen):
     integration: Unshown[Integration]
     planned: Unshown[PlannedGrant | None]
     exchanges: Unshown[tuple[Exchange, ...]]
-    parts: Unshown[tuple[CheckPart, ...]]
-    """Which part of the check each exchange is of."""
-    rules: Unshown[Mapping[int, tuple[RuleFound, ...]]]
     listed: ListedPage | None = None
     lacks_listing: bool = False
     """Whether the listing was to be read, and the manifest has none."""
@@ -117,8 +114,8 @@ class Tried(Frozen):
     @property
     def unnoticed(self) -> tuple[str, ...]:
         """Return the lists of requests that any 2xx answer ends well, where the check's answer was no in one."""
-        manifest, asked = self.integration.manifest, zip(self.parts, self.exchanges, strict=True)
-        answers = [each.answer for part, each in asked if part is CheckPart.CHECK]
+        manifest = self.integration.manifest
+        answers = [each.answer for each in self.exchanges if each.part is CheckPart.CHECK]
         absent = {} if manifest.exists is None else manifest.exists.absent
         if not any(it is not None and it.status < 300 and all_there(it.json(), absent) for it in answers):
             return ()
@@ -185,18 +182,15 @@ async def try_manifest(
         scope = _scope(integration, planned, desired)
         checked = len(client.exchanges)
         page = await _first_page(integration, scope) if lists else None
-    exchanges, prepared = tuple(client.exchanges), None if planned is None else planned.prepared
-    parts = [
-        CheckPart.LISTING if place >= checked and part is not CheckPart.OTHER else part
-        for place, part in enumerate(parts_asked(integration, scope, exchanges))
+    exchanges = [
+        replace(each, part=CheckPart.LISTING) if place >= checked and each.part is not CheckPart.OTHER else each
+        for place, each in enumerate(with_parts(integration, scope, client.exchanges))
     ]
-    asked = zip(parts, exchanges, strict=True)
+    check = None if planned is None or planned.prepared is None else planned.prepared.check
     return Tried(
         integration,
         planned,
-        exchanges,
-        tuple(parts),
-        rules=rules_of(integration, None if prepared is None else prepared.check, scope, asked),
+        tuple(with_rules(integration, check, scope, exchanges)),
         listed=page,
         lacks_listing=listing and not lists,
         hosts=tuple(each for each in settings.allowed_hosts if each != NOWHERE),

@@ -248,13 +248,13 @@ def _case_lines(
 
 def _exchanges(result: CaseResult) -> Iterator[str]:
     """Return each request with its answer and what the rules found, then what is sent: the case's, the program's."""
-    for place, (each, part) in enumerate(zip(result.exchanges, result.parts, strict=True)):
-        yield f"    request   {each.request.method} {each.request.url}  ({part})"
+    for each in result.exchanges:
+        yield f"    request   {each.request.method} {each.request.url}  ({each.part})"
         if each.request.content:
             yield f"              {_cut(each.request.content.decode(errors='replace'))}"
         answered = f"none: {each.why}" if each.answer is None else f"{each.answer.status} {_cut(each.answer.text)}"
         yield f"    answer    {answered}"
-        for rule in result.rules.get(place, ()):
+        for rule in each.rules:
             first, *more = rule.lines
             yield f"    rule      {first}"
             yield from (f"              {line}" for line in more)

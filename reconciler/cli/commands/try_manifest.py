@@ -178,16 +178,16 @@ def lines_of(integration: str, subject: Subject, tried: Tried, redactor: Redacto
     whose = f"{subject.hire} ({subject.person.email})" if subject.hire else subject.person.email
     yield f"{whose if subject.named else 'no person'} at {integration}, with {tried.integration.file} as it stands"
     answered: list[object] = []
-    for place, (part, exchange) in enumerate(zip(tried.parts, tried.exchanges, strict=True)):
+    for exchange in tried.exchanges:
         answer = exchange.answer
-        known = None if answer is None else (part, exchange.request, answer.status, answer.content)
+        known = None if answer is None else (exchange.part, exchange.request, answer.status, answer.content)
         if known in answered:
             yield described(exchange.request.method, exchange.request.shown_url)
             yield "  once more, and answered as before"
             continue
         answered += [known] if known is not None else []
         yield from _exchange(exchange, tried, redactor)
-        yield from (f"    {line}" for rule in tried.rules.get(place, ()) for line in rule.lines)
+        yield from (f"    {line}" for rule in exchange.rules for line in rule.lines)
     if tried.planned is not None:
         yield from _verdict(tried.planned, tried)
     elif tried.listed is None:
@@ -275,11 +275,8 @@ def as_json(integration: str, subject: Subject, tried: Tried, redactor: Redactor
             "email": subject.person.email,
             **fields(decision, "status", "action", "reason"),
             "exchanges": [
-                {
-                    **_exchange_as_json(each, tried, redactor),
-                    "rules": [fields(rule, *RULE) for rule in tried.rules.get(place, ())],
-                }
-                for place, each in enumerate(tried.exchanges)
+                {**_exchange_as_json(each, tried, redactor), "rules": [fields(rule, *RULE) for rule in each.rules]}
+                for each in tried.exchanges
             ],
             "would_send": {word: list(requests) for word, requests in tried.would_send.items()},
             "unnoticed": list(tried.unnoticed),
