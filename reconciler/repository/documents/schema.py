@@ -232,8 +232,10 @@ _BEFORE: dict[str, _Rule] = {
     "lasting": _instead(_LASTING),
     "day": _instead(_DAY),
     "_never": _instead({"anyOf": [_DURATION, {"enum": [None, False, "never"]}]}),
-    "_at": _instead({"anyOf": [{"enum": ["commit", "start"]}, {"type": "string", "pattern": f"^{AT.pattern}$"}, _DAY]}),
-    "_until": _instead(
+    "_at_text": _instead(
+        {"anyOf": [{"enum": ["commit", "start"]}, {"type": "string", "pattern": f"^{AT.pattern}$"}, _DAY]}
+    ),
+    "_until_text": _instead(
         {"anyOf": [*({"type": "string", "pattern": f"^{each.pattern}$"} for each in (UNTIL, TIME)), _DAY]}
     ),
     "_entry": _either({"type": "string", "minLength": 1, "description": "Short for {integration: NAME}."}),
