@@ -21,6 +21,7 @@ from hypothesis import settings
 
 from reconciler.ledger import migrations
 from reconciler.secrets.gpg import Gnupg
+from tests.forked import share_compiled
 from tests.postgres import Databases
 from tests.repo import GnupgHome, Repo
 from tests.servers import AccountService, Service
@@ -114,21 +115,7 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-def _compile_once() -> None:
-    """Share compiled SQL between all ledgers of this process: SQLAlchemy keeps it by engine and dialect."""
-    create_engine, shared = sa.create_engine, list[tuple[sa.Dialect, Any]]()
-
-    def create(*args: Any, **given: Any) -> sa.Engine:
-        engine = create_engine(*args, **given)
-        if engine.dialect.name == "sqlite":
-            shared.append((engine.dialect, engine._compiled_cache))
-            engine.dialect, engine._compiled_cache = shared[0]
-        return engine
-
-    sa.create_engine = create
-
-
-_compile_once()
+share_compiled()
 
 
 def _migrate_once() -> None:

@@ -1,8 +1,9 @@
 """The real program in processes of its own, without the half second that its imports take each time.
 
 A `Nursery` is one process that has everything imported and does nothing but fork: each child is the program from its
-`main` on, with its own memory, files and locks, and is killed like any other process. Tests of the start itself, such
-as those in tests/cli/test_quick.py and tests/cli/test_bare_machine.py, begin the program as its users do.
+`main` on, with its own memory, files and locks, and is killed like any other process. What the program compiles when it
+is first used is compiled before. Tests of the start itself, such as those in tests/cli/test_quick.py and
+tests/cli/test_bare_machine.py, begin the program as its users do.
 """
 
 from __future__ import annotations
@@ -12,23 +13,28 @@ import ctypes
 import fcntl
 import gc
 import importlib
+import io
 import json
+import logging
 import os
 import pkgutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
+import sqlalchemy as sa
 from pydantic import BaseModel
 
 from tests.servers import PATIENCE
@@ -164,8 +170,11 @@ def serve(wishes: socket.socket, modules: Sequence[str]) -> None:
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # as `main` has it, before pydantic is imported
     import sqlite3  # noqa: F401
 
+    import anyio._backends._asyncio  # noqa: F401
+    import jinja2  # noqa: F401
     import procrastinate  # noqa: F401
-    import uvicorn  # noqa: F401
+    import uvicorn.lifespan.off  # noqa: F401
+    import uvicorn.loops.auto  # noqa: F401
     from alembic import migration, operations  # noqa: F401
     from cryptography.hazmat.primitives.ciphers import aead  # noqa: F401
     from cryptography.hazmat.primitives.kdf import hkdf  # noqa: F401
@@ -182,6 +191,10 @@ def serve(wishes: socket.socket, modules: Sequence[str]) -> None:
     for name in modules:
         importlib.import_module(name)
     _complete(BaseModel)
+    share_compiled()
+    with tempfile.TemporaryDirectory() as folder:
+        _rehearse(Path(folder).resolve())
+    gc.collect()
     gc.freeze()
     while wish := _next(wishes):
         answer = _answer(*wish, wishes)
@@ -194,6 +207,64 @@ def _complete(model: type[BaseModel]) -> None:
         if each.__module__.startswith("reconciler."):
             each.model_rebuild()
         _complete(each)
+
+
+def share_compiled() -> None:
+    """Share compiled SQL between all ledgers of this process: SQLAlchemy keeps it by engine and dialect."""
+    create_engine, shared = sa.create_engine, list[tuple[sa.Dialect, Any]]()
+
+    def create(*args: Any, **given: Any) -> sa.Engine:
+        engine = create_engine(*args, **given)
+        if engine.dialect.name == "sqlite":
+            shared.append((engine.dialect, engine._compiled_cache))
+            engine.dialect, engine._compiled_cache = shared[0]
+        return engine
+
+    sa.create_engine = create
+
+
+def _rehearse(root: Path) -> None:
+    """Give somebody access and take it away: what the program compiles for that takes as long as to do it.
+
+    Nothing is left that a child could tell from the first use, and no thread, which a fork would cut off.
+    """
+    import pygit2
+    import structlog
+
+    from reconciler.cli import run
+    from tests.servers import AccountService
+
+    checkout = pygit2.init_repository(root, initial_head="main")
+    who = pygit2.Signature("Ida Admin", "ida@example.com")
+
+    def commit(**files: Any) -> None:
+        for folder, content in files.items():
+            (root / folder).mkdir(exist_ok=True)
+            (root / folder / "tool.yaml").write_text(json.dumps(content))
+        checkout.index.add_all()
+        checkout.index.write()
+        parents = [] if checkout.head_is_unborn else [checkout.head.target]
+        checkout.create_commit("HEAD", who, who, "Change", checkout.index.write_tree(), parents)
+
+    ada = {"email": "ada@example.com", "first_name": "Ada", "last_name": "Example"}
+    os.environ.update(GNUPGHOME=str(root), GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_NOSYSTEM="1")
+    said = io.StringIO()
+    with AccountService() as tool, chdir(root), redirect_stdout(said), redirect_stderr(said):
+        (root / "config").mkdir()
+        (root / "config" / "reconciler.yaml").write_text("prune: revoke\n")
+        commit(manifests=tool.manifest(listing=True, revoke=True), hires={**ada, "access": ["tool"]})
+        codes = [run(["--output", "json"]), run(["explain", "tool", "tool"])]
+        commit(hires={**ada, "access": []})
+        codes += [run([]), run(["status"])]
+        sent = [request.method for request in tool.requests]
+    assert (codes, sent.count("POST"), sent.count("DELETE")) == ([0] * 4, 1, 1), said.getvalue()
+    assert threading.active_count() == 1
+    structlog.reset_defaults()
+    sys.excepthook, threading.excepthook = sys.__excepthook__, threading.__excepthook__
+    logging.captureWarnings(capture=False)
+    logging.basicConfig(handlers=[logging.NullHandler()], force=True)
+    logging.root.handlers.clear()
+    logging.raiseExceptions = True
 
 
 def _next(wishes: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
