@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import PurePosixPath
 from typing import Any
@@ -39,11 +39,15 @@ PERIOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Line(Frozen):
-    """A line of the file; its `population` is all but what a reviewer fills in, in canonical form."""
+    """A line of the file; its `population` is all but what a reviewer fills in, in canonical form.
+
+    By its `key` it is known from one version of the file to the next.
+    """
 
     index: int
     data: Mapping[str, Any]
     population: str
+    key: str
 
     @property
     def decision(self) -> str | None:
@@ -123,10 +127,6 @@ class ReviewFile(Frozen):
             return []
         return [Problem(self.path, self.place("complete"), "the listing was not read whole: start it anew")]
 
-    def keys(self) -> list[str]:
-        """Return the keys that identify lines from one version of the file to the next."""
-        return _keys(self.lines)
-
     def place(self, *path: str | int) -> int | None:
         """Return the line in the file of a key, or of what is at a path."""
         return None if self.document is None else self.document.line(path)
@@ -144,8 +144,7 @@ def decisions_in(raw: bytes, path: str) -> FileVersion | None:
     except BrokenFile:
         return None
     lines = _lines(data) if isinstance(data, dict) else ()
-    decided = {key: line.decision for key, line in zip(_keys(lines), lines, strict=True) if line.decision}
-    return FileVersion(entries=decided)
+    return FileVersion(entries={line.key: line.decision for line in lines if line.decision})
 
 
 def _digest_of(header: Mapping[str, Any], lines: tuple[Line, ...]) -> str:
@@ -200,24 +199,15 @@ def review_problems(tree: Tree, file: File) -> Sequence[Problem]:
 
 
 def _lines(data: Mapping[str, Any]) -> tuple[Line, ...]:
-    items = data.get("lines")
-    return tuple(_line(index, item) for index, item in enumerate(items if isinstance(items, list) else ()))
-
-
-def _keys(lines: Iterable[Line]) -> list[str]:
-    """Return a digest of each line's population, numbered, because several may be equal."""
-    often: Counter[str] = Counter()
-    found = []
-    for line in lines:
-        digest = hashlib.sha256(line.population.encode(errors="surrogateescape")).hexdigest()
-        found.append(f"{digest} {often[digest]}")
+    """Return the lines; a key is a digest of the population, numbered, because several may be equal."""
+    items, often, found = data.get("lines"), Counter[str](), []
+    for index, item in enumerate(items if isinstance(items, list) else ()):
+        said = item if isinstance(item, dict) else {"who": item}
+        population = canonical({key: value for key, value in said.items() if key not in ANSWERED})
+        digest = hashlib.sha256(population.encode(errors="surrogateescape")).hexdigest()
+        found.append(Line(index, said, population, f"{digest} {often[digest]}"))
         often[digest] += 1
-    return found
-
-
-def _line(index: int, item: Any) -> Line:
-    data = item if isinstance(item, dict) else {"who": item}
-    return Line(index, data, canonical({key: value for key, value in data.items() if key not in ANSWERED}))
+    return tuple(found)
 
 
 def canonical(data: Any) -> str:

@@ -145,9 +145,8 @@ def _deciders(
     """Find the commit that decided each line, by file and line, as far as git has it."""
     traced: dict[str, list[tuple[int, Traced]]] = {}
     for review in reviews:
-        keyed = zip(review.keys(), review.lines, strict=True)
-        decided = ((key, line) for key, line in keyed if line.decision is not None)
-        traced[review.path] = [(line.index, Traced(review.path, Part.ENTRY, key)) for key, line in decided]
+        decided = (line for line in review.lines if line.decision is not None)
+        traced[review.path] = [(line.index, Traced(review.path, Part.ENTRY, line.key)) for line in decided]
     provenance.trace(revision, (part for parts in traced.values() for _, part in parts))
     return {
         path: {index: provenance.given(part.commit, part.merges) for index, part in parts if part.commit is not None}
