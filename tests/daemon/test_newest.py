@@ -30,14 +30,17 @@ def test_older_revision_is_left_to_others(repo: Repo, ledger: LedgerWriter) -> N
     assert asyncio.run(newest.act_on(older))
     assert asyncio.run(newest.act_on(newer))
     assert not asyncio.run(newest.act_on(older))
-    assert not asyncio.run(newest.act_on(older, leads=True))
+    newest.leads = True
+    assert not asyncio.run(newest.act_on(older))
     assert asyncio.run(newest.act_on(newer))
 
 
 def test_revision_that_this_clone_lacks_is_newer(repo: Repo, ledger: LedgerWriter) -> None:
     mine = repo.commit()
     ledger.notes.put("acted_on", b"0123456789abcdef0123456789abcdef01234567")
-    assert not asyncio.run(Newest(Checkout.open(repo.root), OpenLedger(ledger)).act_on(mine, leads=True))
+    newest = Newest(Checkout.open(repo.root), OpenLedger(ledger))
+    newest.leads = True
+    assert not asyncio.run(newest.act_on(mine))
 
 
 def test_rewritten_history_is_as_the_leader_has_it(repo: Repo, ledger: LedgerWriter) -> None:
@@ -48,9 +51,11 @@ def test_rewritten_history_is_as_the_leader_has_it(repo: Repo, ledger: LedgerWri
     newest = Newest(Checkout.open(repo.root), OpenLedger(ledger))
     assert asyncio.run(newest.act_on(before))
     assert not asyncio.run(newest.act_on(after))
-    assert asyncio.run(newest.act_on(after, leads=True))
-    assert not newest.as_new(before, after, leads=False)
+    newest.leads = True
+    assert asyncio.run(newest.act_on(after))
+    newest.leads = False
+    assert not newest.as_new(before, after)
 
 
 def test_worktree_counts_as_any_revision(repo: Repo, ledger: LedgerWriter) -> None:
-    assert Newest(Checkout.open(repo.root), OpenLedger(ledger)).as_new(WORKTREE, repo.commit(), leads=False)
+    assert Newest(Checkout.open(repo.root), OpenLedger(ledger)).as_new(WORKTREE, repo.commit())

@@ -96,7 +96,7 @@ class Fleet(SharedState):
         self._catching_up = False
         """Whether it fetches once more before it gives up the lead."""
         self._programs = Programs(runtime, self._member.name)
-        self._clones = Clones(runtime, self._member.name, self._newest)
+        self._clones = Clones(runtime, self._member.name, self)
         self._listings = _SharedListings(runtime, self._member.name)
         self._unsent: list[Slice] = []
         self._putting: list[Sequence[Slice]] = []
@@ -226,7 +226,7 @@ class Fleet(SharedState):
                 if mine is not None and self.as_new(mine, revision) and not await self._is_outdated():
                     self._problems.update("revision", None)
                     return True
-            if catches_up and not self._clones.are_ahead(leads=self.leads):  # else it would fail, and may take long
+            if catches_up and not self._clones.are_ahead():  # else it would fail, and may take long
                 await self._catch_up()
         self._problems.update("revision", f"slices are left to other members: {BEHIND}")
         return False
@@ -262,7 +262,7 @@ class Fleet(SharedState):
         members = await self._runtime.ledger.run(lambda ledger: ledger.members())
         others = [each.name for each in members if each.daemon and each.name != self._member.name]
         await self._programs.learn(others)
-        await self._clones.learn(others, leads=self.leads)
+        await self._clones.learn(others)
         await self._decide_who_leads()
         at_once = self._worker_count(members)
         if at_once != self._concurrency:
@@ -275,7 +275,7 @@ class Fleet(SharedState):
 
     async def _decide_who_leads(self) -> None:
         """Lead if nobody does; but who takes over no new commit leaves the lead to a member that is ahead."""
-        ahead = self._clones.are_ahead(leads=self.leads)
+        ahead = self._clones.are_ahead()
         if self.leads and ahead and not self._catching_up:
             self._catching_up = True
             self._runtime.spawn(self._catch_up_or_give_up())
@@ -289,7 +289,7 @@ class Fleet(SharedState):
         """Fetch and take over what came; give up the lead where another member is ahead nevertheless."""
         try:
             await self._catch_up()
-            if self._lead is not None and self._clones.are_ahead(leads=True):
+            if self._lead is not None and self._clones.are_ahead():
                 self.leads = False
                 await asyncio.to_thread(self._member.release, self._lead)
                 log.warning("fleet.leads_no_more", member=self._member.name, problem=self._runtime.freshness.why_not)

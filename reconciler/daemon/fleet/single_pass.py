@@ -85,27 +85,30 @@ def _give_back(member: Membership, taking: asyncio.Task[Lease | None]) -> None:
 class Newest:
     """The newest revision that was acted on, as seen from one clone: no member acts on an older one."""
 
+    leads = False
+    """Whether this member leads: if the history was rewritten, its revision counts as later."""
+
     def __init__(self, checkout: Checkout, ledger: OpenLedger) -> None:
         self._checkout = checkout
         self._ledger = ledger
 
-    def as_new(self, mine: str, other: str, *, leads: bool) -> bool:
-        """Whether revision `mine` is `other` or later; if the history was rewritten, the leader's counts as later."""
+    def as_new(self, mine: str, other: str) -> bool:
+        """Whether revision `mine` is `other` or later."""
         if mine == other or WORKTREE in (mine, other):
             return True
         if not self._checkout.has(other):
             return False
-        return self._checkout.descends(mine, other) or (leads and not self._checkout.descends(other, mine))
+        return self._checkout.descends(mine, other) or (self.leads and not self._checkout.descends(other, mine))
 
-    async def follows(self, mine: str, *, leads: bool) -> bool:
+    async def follows(self, mine: str) -> bool:
         """Whether revision `mine` is as new as the newest that was acted on."""
         noted = await self._ledger.run(_acted_on)
-        return noted is None or self.as_new(mine, noted, leads=leads)
+        return noted is None or self.as_new(mine, noted)
 
-    async def act_on(self, mine: str, *, leads: bool = False) -> bool:
+    async def act_on(self, mine: str) -> bool:
         """Note that revision `mine` is acted on; False, with nothing noted, if a newer one was."""
         while (noted := await self._ledger.run(_acted_on)) != mine:
-            if noted is not None and not self.as_new(mine, noted, leads=leads):
+            if noted is not None and not self.as_new(mine, noted):
                 return False
             await self._ledger.run(partial(_note, revision=mine, after=noted))
         return True
@@ -122,17 +125,14 @@ def _note(ledger: LedgerWriter, revision: str, after: str | None) -> None:
     ledger.notes.put(ACTED_ON, lambda there: revision.encode() if there == before else there)
 
 
-class SharedState:
+class SharedState(Newest):
     """A state that is shared with the members of a fleet; this clone is at a revision."""
 
-    leads = False
-    """Whether this member leads."""
-
     def __init__(self, context: Context, clock: SystemClock, state: OpenState, revision: str | None) -> None:
+        super().__init__(context.checkout, state.ledger)
         self._clock = clock
         self._state = state
         self._revision = revision
-        self._newest = Newest(context.checkout, state.ledger)
         context.outdated = self._is_outdated
         self._left = False
 
@@ -148,10 +148,6 @@ class SharedState:
                 "`git pull`, then try again"
             )
 
-    def as_new(self, mine: str, other: str) -> bool:
-        """Whether a revision is as new as one that a member has taken over; see `Newest`."""
-        return self._newest.as_new(mine, other, leads=self.leads)
-
     async def refuse_left(self) -> None:
         """Raise RepositoryError where what was to be made then is left."""
         if self._left:
@@ -162,7 +158,7 @@ class SharedState:
 
     async def _is_outdated(self) -> bool:
         mine = self._at()
-        outdated = mine is None or not await self._newest.act_on(mine, leads=self.leads)
+        outdated = mine is None or not await self.act_on(mine)
         self._left |= outdated
         return outdated
 

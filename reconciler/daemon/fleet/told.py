@@ -67,20 +67,20 @@ class Clones:
         """Since when, and why, each other member takes over no new commit; None for one that does."""
         return {name: each.stale for name, each in self._others.items()}
 
-    def are_ahead(self, *, leads: bool) -> bool:
+    def are_ahead(self) -> bool:
         """Whether this clone takes over no new commit, and another member's that does is ahead of it."""
         tree = self._runtime.active.tree
         if tree is None or self._runtime.freshness.why_not is None:
             return False
         others = self._others.values()
-        return any(each.able and not self._newest.as_new(tree.revision, each.revision, leads=leads) for each in others)
+        return any(each.able and not self._newest.as_new(tree.revision, each.revision) for each in others)
 
-    async def learn(self, others: Sequence[str], *, leads: bool) -> None:
+    async def learn(self, others: Sequence[str]) -> None:
         """Tell the other members what this clone has in force, and read what theirs have."""
         tree, freshness = self._runtime.active.tree, self._runtime.freshness
         if tree is None:
             return
-        able = freshness.why_not is None and await self._newest.follows(tree.revision, leads=leads)
+        able = freshness.why_not is None and await self._newest.follows(tree.revision)
         own = Clone(tree.revision, able, freshness.why_not, freshness.stale)
         told = await _exchange(self._runtime.ledger, CLONES, self._member, to_builtins(own), others)
         self._others = {name: convert(each, Clone) for name, each in told.items()}
