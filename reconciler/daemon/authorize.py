@@ -177,9 +177,9 @@ async def _named(context: Context, settings: Settings, tree: Tree, state: OpenSt
         files = as_integrations(files, name)
     desired = Desired(files, context.today(settings))
     every = await integrations_of(context, desired, tree, settings, state.read_only)
-    found = [item for item in every if name in (item.name, item.service)]
+    found = [item for item in every.values() if name in (item.name, item.service)]
     if not found:
-        meant = hint(name, [word for each in every for word in (each.name, each.service)])
+        meant = hint(name, [word for each in every.values() for word in (each.name, each.service)])
         raise UsageError(
             f"{name}: there is no manifests/{name}.yaml that can be read, and no service of that name{meant}"
         )

@@ -105,8 +105,7 @@ class Survey:
 
     async def _integrations(self, active: ActiveRevision, desired: Desired, state: OpenState) -> dict[str, Integration]:
         assert active.tree is not None
-        built = await integrations_of(self._context, desired, active.tree, active.settings, state.read_only)
-        return {each.name: each for each in built}
+        return await integrations_of(self._context, desired, active.tree, active.settings, state.read_only)
 
     async def _note(self, name: str, compared: ComparedListing, ledger: OpenLedger) -> None:
         fault = compared.fault and self._context.redactor.redact(compared.fault)

@@ -81,8 +81,7 @@ async def proposed(
     chosen = _chosen(read.accounts, accounts)
     with reading(context, settings, tree) as opened:
         trusted = Desired(context.reader.load(tree), desired.today)
-        there = await integrations_of(context, trusted, tree, settings, opened)
-        meant = next(each for each in there if each.name == integration)
+        meant = (await integrations_of(context, trusted, tree, settings, opened))[integration]
     head = modeline("hire", "hires") if into else line_in(context.checkout.root, "hire", "hires")
     proposals, refused = adopt(meant, chosen, desired, beside, head=head)
     known = [each for each in proposals if context.redactor.redact(each.text) != each.text]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from reconciler.model.base import Identifier, Model, as_text
+from reconciler.model.base import Identifier, Model, as_text, one_or_more
 from reconciler.model.hire import EXTRA, AccessList, Hire, HireRef, no_entries
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen
@@ -154,7 +154,7 @@ def _inner(place: str, written: Any) -> Condition:
 def _test(name: str, written: Any) -> _Test:
     negated = isinstance(written, dict) and written.keys() == {NOT}
     values = written[NOT] if negated else written
-    texts = [_text(each) for each in (values if isinstance(values, list) else [values])]
+    texts = [_text(each) for each in one_or_more(values)]
     if not texts or None in texts:
         raise ValueError(f"{name}: must be a value, a list of values, or {{not: …}} of these")
     return _Test(name, tuple(str(each) for each in texts), negated)

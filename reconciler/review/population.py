@@ -72,7 +72,7 @@ async def compared(
     listings = Listings(context.clock.now(), whole=True)
     found = []
     with reading(context, settings, tree) as opened:
-        there = {each.name: each for each in await integrations_of(context, trusted, tree, settings, opened)}
+        there = await integrations_of(context, trusted, tree, settings, opened)
         asked = sorted(name for name in {*there, *files.broken["manifests"]} if not names or name in names)
         built = [there[name] for name in asked if name in there]
         ledger = opened.ledger if remembered else None

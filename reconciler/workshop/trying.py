@@ -168,7 +168,7 @@ async def try_manifest(
     settings = settings.model_copy(update={"allowed_hosts": sorted({*allowed, *hosts}) or [NOWHERE]})
     with reading(context, settings, head) as opened:
         built = await integrations_of(context, desired, context.checkout.worktree(), settings, opened)
-        found = next(each for each in built if each.name == name)
+        found = built[name]
         client = _RecordingClient(found.client)
         connection = found.connection
         if connection is not None and connection.fetches:  # it needs no person

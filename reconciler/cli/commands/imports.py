@@ -170,7 +170,7 @@ class _ImportRun:
 
         context = self.context
         desired = Desired(as_integrations(files, self.name), context.clock.now().date())
-        (integration,) = await integrations_of(context, desired, self.trusted, files.settings, state)
+        (integration,) = (await integrations_of(context, desired, self.trusted, files.settings, state)).values()
         if (connection := integration.connection) is not None and connection.fetches:
             integration = replace(integration, connection=connection.apart())
         integration.reachable()

@@ -182,8 +182,7 @@ async def _fetched(here: Here, integration: str, field: str) -> list[Option]:
     alone = replace(files, manifests={name: files.manifests[name] for name in names})
     with reading(context, files.settings, tree) as opened:
         desired = Desired(alone, context.clock.now().date())
-        found = await integrations_of(context, desired, tree, files.settings, opened)
-        meant = next(item for item in found if item.name == integration)
+        meant = (await integrations_of(context, desired, tree, files.settings, opened))[integration]
         meant.reachable()
         offered = await Checker(context.redactor, Listings(context.clock.now())).options(meant, field)
     if isinstance(offered, Unknown):

@@ -14,6 +14,7 @@ from typing import Any
 from reconciler.engine.decide.planned import NOTHING_STORED, Check, Prepared
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import Listings, read_connected
+from reconciler.model.base import one_or_more
 from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.grant import Grant, Key, Record
 from reconciler.model.hire import NamedChoice
@@ -272,7 +273,7 @@ class Checker:
         """
         values: dict[str, Any] = {}
         for field_id, value in grant.choices:
-            wanted = value if isinstance(value, list) else [value]
+            wanted = one_or_more(value)
             if not any(isinstance(item, NamedChoice) for item in wanted):
                 continue
             offered = await self.options(integration, field_id)

@@ -11,13 +11,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.decide.existing import Capabilities, as_shown, changed_in_git
 from reconciler.engine.decide.planned import NO_OUTPUTS, NOTHING_STORED, Check, DependencyOutputs, Prepared, requests_of
 from reconciler.ledger.vault import Stored
+from reconciler.model.base import jsonable
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import Differences, Grant, Record
 from reconciler.model.hire import NamedChoice
@@ -172,17 +172,10 @@ class Integration(Frozen, dict=True):
 
         `upcoming` are the names that an entry which this one needs stores in this very pass.
         """
-        own: tuple[Layer, ...] = (self.settings,)
-        if self.connection is not None and (token := self.connection.layer()) is not None:
-            own = (*own, token)
-        if self.initial is not None:
-            own = (*own, self.initial)
+        token = None if self.connection is None else self.connection.layer()
+        found = (self.settings, token, self.initial, *layers, self.unasked)
         unknown = self._unknown | upcoming if upcoming else self._unknown
-        return Scope((*own, *layers, *self._last), unknown, saved=stored.layers())
-
-    @cached_property
-    def _last(self) -> tuple[Layer, ...]:
-        return () if self.unasked is None else (self.unasked,)
+        return Scope(tuple(each for each in found if each is not None), unknown, saved=stored.layers())
 
     @property
     def rendered_with(self) -> tuple[object, ...]:
@@ -347,7 +340,7 @@ class Integration(Frozen, dict=True):
         """Return the hire's and the form's values that the manifest uses, as JSON values."""
         values: dict[str, Any] = {"email": grant.email}
         for name in self.names.all:
-            value = next((found for layer in grant.layers if (found := layer.values.get(name)) is not None), None)
+            value = grant.value(name)
             if value is not None or name in HIRE_NAMES:
                 values[name] = _jsonable(value)
         return values
@@ -410,14 +403,7 @@ def _text(request: Request) -> str:
 
 
 def _jsonable(value: Any) -> Any:
-    if type(value) is str:
-        return value
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, NamedChoice):
-        return value.name
+    """Return a value of a file as JSON, a choice by name as that name."""
     if isinstance(value, list):
         return [_jsonable(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    return value
+    return value.name if isinstance(value, NamedChoice) else jsonable(value)

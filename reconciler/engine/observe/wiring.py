@@ -141,9 +141,9 @@ def _fault(service: Service, manifest: Manifest, found: Mapping[str, str] | Secr
 
 async def integrations_of(
     context: Context, desired: Desired, tree: Tree, settings: Settings, state: ReadState
-) -> list[Integration]:
-    """Make every integration of a revision, with its client and its OAuth connection."""
-    sealing, integrations = state.sealing, list[Integration]()
+) -> dict[str, Integration]:
+    """Make every integration of a revision, by name, with its client and its OAuth connection."""
+    sealing, integrations = state.sealing, dict[str, Integration]()
     manifests = {name: [each for _, each in service.manifests.values()] for name, service in desired.services.items()}
     connects = {
         name: StoredTokens(sealing.vault, name)
@@ -170,7 +170,7 @@ async def integrations_of(
         for name, (file, manifest) in service.manifests.items():
             spoken = manifest if manifest.oauth is not None else speaks
             initial, unasked = (None, None) if layer is None else divided(layer, manifest, service)
-            integration = Integration(
+            integrations[name] = Integration(
                 name=name,
                 service=service.name,
                 file=file,
@@ -199,5 +199,4 @@ async def integrations_of(
                 if spoken
                 else None,
             )
-            integrations.append(integration)
     return integrations

@@ -103,8 +103,7 @@ class Planning:
             self.listings.expect(listed_grants(self.desired, self.selection.hires))
         base = self.desired.files if in_force is None else context.reader.load(in_force)
         trusted = self.desired if in_force is None else Desired(base, self.policy.today)
-        built = await integrations_of(context, trusted, in_force or self.tree, self.settings, self.state)
-        integrations = {item.name: item for item in built}
+        integrations = await integrations_of(context, trusted, in_force or self.tree, self.settings, self.state)
         if sealing.fault is not None:
             integrations = {name: _without_tokens(item, sealing.fault) for name, item in integrations.items()}
         if in_force is not None:

@@ -18,6 +18,7 @@ from reconciler.engine.decide.existing import as_shown
 from reconciler.engine.decide.planned import NOTHING_STORED, DependencyOutputs
 from reconciler.engine.observe.checker import Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
+from reconciler.model.base import one_or_more
 from reconciler.model.decision_inputs import Policy, spent, still_wanted
 from reconciler.model.errors import Blocked, RepositoryError
 from reconciler.model.grant import APART, Grant, Key, Over, Phase, Record, all_needed
@@ -421,7 +422,7 @@ def _about(values: list[Any]) -> tuple[str, ...] | None:
 
 
 def _by_name(value: Any) -> bool:
-    return any(isinstance(item, NamedChoice) for item in (value if isinstance(value, list) else [value]))
+    return any(isinstance(item, NamedChoice) for item in one_or_more(value))
 
 
 def _free(name: str, taken: Container[str]) -> str:

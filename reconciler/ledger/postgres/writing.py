@@ -20,7 +20,7 @@ from reconciler.ledger.backend import Rows, within
 from reconciler.ledger.chain import END
 from reconciler.ledger.migrations import upgrade
 from reconciler.ledger.postgres.reading import CONNECT, IDLE, SCHEMA, Connection, Server, outdated
-from reconciler.ledger.reading import HEAD, Reading, microseconds, version_of, without_nul
+from reconciler.ledger.reading import HEAD, Reading, microseconds, version_of
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
@@ -293,12 +293,8 @@ def _refuse_members(connection: sa.Connection) -> None:
 
 def _appended(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the values of `_APPEND` for salted lines."""
-    values = {name: [_value(line[name]) for line in lines] for name in _COLUMNS}
+    values: dict[str, Any] = {name: [line[name] for line in lines] for name in _COLUMNS}
     values["at"] = [microseconds(line["at"]) for line in lines]
     for name in _JSON:
         values[name] = [None if line[name] is None else json.dumps(line[name]) for line in lines]
     return {**values, "count": len(lines), "contents": "".join(line["content"] for line in lines).encode()}
-
-
-def _value(value: Any) -> Any:
-    return without_nul(str(value)) if isinstance(value, str) else value
