@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from reconciler.daemon.fleet.single_pass import leased, member_name
+from reconciler.daemon.fleet.single_pass import leased
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.wiring import integrations_of
@@ -20,6 +20,7 @@ from reconciler.engine.state import OpenState, sharing
 from reconciler.engine.trust import refuse_fresh_start, trust_of
 from reconciler.intake.reading import as_integrations
 from reconciler.ledger.ledger import OpenLedger
+from reconciler.ledger.postgres.membership import member_name
 from reconciler.ledger.sealing import Sealing, StoredTokens, WritableTokens
 from reconciler.model.errors import ReconcilerError, SecretsError, UsageError
 from reconciler.model.settings import Settings

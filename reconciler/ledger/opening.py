@@ -5,8 +5,6 @@ Writing is imported when it is first needed: to import SQLAlchemy takes longer t
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -145,12 +143,13 @@ class StateLocation(Frozen):
             with StateLock(self.file).acquire(command, now, reached), closing(self.writer(reached)) as ledger:
                 yield HeldLedger(ledger.take_everything())
             return
-        from reconciler.ledger.postgres.membership import everything
+        from reconciler.ledger.postgres.membership import everything, member_name
 
-        with closing(self.writer(reached)) as ledger:
-            who = f"`{command}` (process {os.getpid()} on {socket.gethostname()})"
-            with everything(ledger.backend, who, str(self)) as (member, lease):
-                yield HeldLedger(ledger.under(lease), member)
+        with (
+            closing(self.writer(reached)) as ledger,
+            everything(ledger.backend, member_name(command), str(self)) as (member, lease),
+        ):
+            yield HeldLedger(ledger.under(lease), member)
 
     @contextmanager
     def shared(self, name: str, lost: Callable[[], None] | None, reached: Reached = unwatched) -> Iterator[HeldLedger]:

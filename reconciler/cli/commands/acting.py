@@ -16,7 +16,7 @@ from reconciler.cli.options import SharedOptions
 from reconciler.cli.output.logs import ProgressReporter
 from reconciler.cli.output.report import show_report
 from reconciler.daemon.approving import Approving
-from reconciler.daemon.fleet.single_pass import FleetPass, SharedState, member_name
+from reconciler.daemon.fleet.single_pass import FleetPass, SharedState
 from reconciler.daemon.runtime import ProblemLog
 from reconciler.engine.apply.commands import end_locks, releases_of
 from reconciler.engine.apply.plan import Plan
@@ -26,6 +26,7 @@ from reconciler.engine.run.accepted import InForce, in_force, keep
 from reconciler.engine.run.planning import Planning
 from reconciler.engine.run.runner import Leases, LockedState, PassRunner
 from reconciler.engine.state import OpenState, locking, reading, sharing
+from reconciler.ledger.postgres.membership import member_name
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped

@@ -7,8 +7,6 @@ one of another service follow in a further round, and what such an entry needed 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -44,11 +42,6 @@ ACTED_ON = "acted_on"
 
 MOST_ROUNDS = 10
 """The most rounds for entries that need others."""
-
-
-def member_name(command: str) -> str:
-    """Name this process among the members while it runs a command."""
-    return f"`{command}` (process {os.getpid()} on {socket.gethostname()})"
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.engine.decide.planned import NOTHING_STORED, Check, Prepared
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.observe.listings import Listings, read_connected
+from reconciler.engine.observe.listings import Listings, once, read_connected
 from reconciler.model.base import one_or_more
 from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.grant import Grant, Key, Record
@@ -247,11 +247,7 @@ class Checker:
     async def options(self, integration: Integration, field_id: str) -> list[Option] | Unknown:
         """Return the options that the service offers for a form field; fetched once a pass."""
         key = (integration.name, field_id)
-        task = self._options.get(key)
-        if task is None:
-            task = asyncio.create_task(self._look_up(integration, field_id))
-            self._options[key] = task
-        return await asyncio.shield(task)
+        return await once(self._options, key, lambda: self._look_up(integration, field_id))
 
     async def _look_up(self, integration: Integration, field_id: str) -> list[Option] | Unknown:
         field = next(item for item in integration.manifest.form if item.id == field_id)

@@ -144,7 +144,7 @@ class Listings:
         def ask() -> Coroutine[Any, Any, _ListedAccounts | str]:
             return _read_accounts(integration, listing, _scope(integration, values), whole=self._whole)
 
-        return await _once(self._read, place, ask)
+        return await once(self._read, place, ask)
 
     def were_read(self) -> frozenset[str]:
         """Return the integrations whose listing was requested already."""
@@ -164,7 +164,7 @@ class Listings:
         ready = None if integration.manifest.exists is None else integration.manifest.exists.ready
         if ready is None:
             return None
-        return await _once(self._ready, integration.name, lambda: _unready(integration, ready))
+        return await once(self._ready, integration.name, lambda: _unready(integration, ready))
 
     async def invitation(
         self, integration: Integration, prepared: Prepared, wanted: str, *, anew: bool = False
@@ -181,9 +181,7 @@ class Listings:
         def ask() -> Coroutine[Any, Any, _Invitations]:
             return _invitations(integration, pending, _scope(integration, values))
 
-        asking = (
-            _once(self._anew, place, lambda: self._asked_anew(place, ask)) if anew else _once(self._open, place, ask)
-        )
+        asking = once(self._anew, place, lambda: self._asked_anew(place, ask)) if anew else once(self._open, place, ask)
         found = await asking
         return Unknown(f"open invitations: {found}") if isinstance(found, str) else found.get(wanted.lower())
 
@@ -195,7 +193,7 @@ class Listings:
         return await ask()
 
 
-async def _once(asked: dict[K, asyncio.Task[T]], key: K, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+async def once(asked: dict[K, asyncio.Task[T]], key: K, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Ask once for all that share the answer; again if this process could not ask."""
     task = asked.get(key)
     if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):

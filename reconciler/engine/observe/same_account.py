@@ -15,12 +15,13 @@ from array import array
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Generic, Protocol, TypeVar
 
 from reconciler.engine.observe.checker import Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
+from reconciler.model.clock import LAST
 from reconciler.model.decision_inputs import still_wanted
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import Grant, Key, Record
@@ -41,8 +42,6 @@ UNKNOWN, ANY = "unknown", "any"
 
 MOST_FURTHER = 1000
 """Hires that are always read again one by one, before all are."""
-
-LAST = datetime.max.replace(tzinfo=UTC)
 
 
 class _Rendered(Protocol):

@@ -11,6 +11,8 @@ known between renewals, too: where this machine's clock is far from that, it ren
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 import uuid
@@ -259,6 +261,11 @@ class Membership:
     def _seen(self) -> object:
         with self._backend.reading() as reading:
             return reading.value("SELECT until FROM shards WHERE service = :place", place=self.place)
+
+
+def member_name(command: str) -> str:
+    """Name this process among the members while it runs a command."""
+    return f"`{command}` (process {os.getpid()} on {socket.gethostname()})"
 
 
 @contextmanager
