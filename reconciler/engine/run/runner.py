@@ -25,7 +25,6 @@ from reconciler.engine.run.counting import count_revision
 from reconciler.engine.run.planner import OnPlanned, no_progress
 from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import OpenState, recover, refuse_strayed
-from reconciler.engine.trust import reopened
 from reconciler.ledger.entries import Command
 from reconciler.ledger.lease import MoreNeeded
 from reconciler.ledger.reader import LedgerReader
@@ -213,8 +212,6 @@ class PassRunner:
         desired = self.context.desired(files, self.context.today(settings))
         await refuse_strayed(state.ledger, desired, services)
         await recover(state.ledger, settings, now, self.claims.busy)
-        if state.sealing.fault is not None:  # its key may be back, or the agent unlocked
-            state.sealing = await reopened(self.context, settings, tree, state.ledger)
         return settings, tree
 
 
