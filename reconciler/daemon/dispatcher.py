@@ -18,7 +18,6 @@ from reconciler.daemon.slices import Lane, Make, Outdated, Queues, Slice, SliceR
 from reconciler.engine.apply.claims import Claims
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.run.runner import PassRunner
-from reconciler.engine.trust import reopened
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryError
 from reconciler.model.grant import Key, Phase, Record, all_needed
@@ -160,10 +159,7 @@ class Dispatcher:
         return True
 
     async def _pass(self, item: Slice) -> Report:
-        runtime, state = self._runtime, self._runtime.state
-        if state.sealing.fault is not None:  # its key may be back, or the agent unlocked
-            state.sealing = await reopened(runtime.context, *self._revision(), state.ledger)
-            self._health.problems.update("sealed", state.sealing.fault)
+        await self._runtime.reopen()
         return await self.passes.run(item.request, {item.service}, listings=item.listings)
 
     def _revision(self) -> tuple[Settings, Tree]:

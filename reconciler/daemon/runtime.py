@@ -14,6 +14,7 @@ import structlog
 from reconciler.daemon.freshness import Freshness
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState
+from reconciler.engine.trust import reopened
 from reconciler.model.revision_status import Untrusted
 from reconciler.model.settings import Settings
 from reconciler.model.value import Frozen
@@ -126,6 +127,13 @@ class Runtime:
         active = active or self.active
         assert active.tree is not None
         return self.context.desired(self.context.reader.load(active.tree), self.context.today(active.settings))
+
+    async def reopen(self) -> None:
+        """Open the state's key again where it could not be: it may be back, or the agent unlocked."""
+        active = self.active
+        if self.state.sealing.fault is not None and active.tree is not None:
+            self.state.sealing = await reopened(self.context, active.settings, active.tree, self.ledger)
+            self.problems.update("sealed", self.state.sealing.fault)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Start a task, which `finish` awaits."""

@@ -18,7 +18,7 @@ import pytest
 from reconciler.daemon import fetching
 from reconciler.daemon.authorize import begin, callback, shared_state
 from reconciler.daemon.dispatcher import Dispatcher
-from reconciler.daemon.fleet.jobs import arguments, is_signed, signed
+from reconciler.daemon.fleet.jobs import Arguments, arguments, is_signed, signed
 from reconciler.daemon.fleet.member import Fleet, worker_count
 from reconciler.daemon.fleet.single_pass import FleetPass, Newest, SharedState, leased
 from reconciler.daemon.loop import Daemon
@@ -38,7 +38,7 @@ from reconciler.ledger.postgres import clock as postgres
 from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
 from reconciler.model.clock import Stopped
 from reconciler.model.decision_inputs import Policy
-from reconciler.model.errors import LedgerError, RepositoryError
+from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest, Selection
@@ -535,6 +535,40 @@ def test_single_pass_revokes_what_others_needed_after_what_needed_it(
     assert [row["status"] for row in done.json["grants"]] == ["revoked", "revoked"]
     (first,), (second,) = others.calls("DELETE"), accounts.calls("DELETE")
     assert first.at < second.at
+
+
+def test_member_whose_key_is_there_again_makes_jobs_and_queues_slices(repo: Repo, accounts: AccountService) -> None:
+    async def run() -> None:
+        async with member(repo, "a") as a:
+            fleet = dispatching(a).runner
+            assert isinstance(fleet, Fleet)
+            item = Slice("tool", PassRequest(Selection(), "commit"), Lane.NOW, a.clock.now())
+            job = signed(arguments(item, a.tree.revision, None), a.state.sealing)
+            a.state.sealing = Sealing(SecretsError("the agent was locked when it started"))
+            await fleet._job(job)
+            assert accounts.created == {"ada@example.com": 1}
+            a.state.sealing = Sealing(SecretsError("the agent was locked when it started"))
+            queued = list[Arguments]()
+            fleet._jobs = Queued(queued)  # type: ignore[assignment]
+            fleet.put([item])
+            await fleet._runtime.finish()
+            assert [is_signed(each, a.state.sealing) for each in queued] == [True]
+
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    repo.commit()
+    asyncio.run(run())
+
+
+class Queued:
+    """The jobs that a member queued."""
+
+    def __init__(self, queued: list[Arguments]) -> None:
+        self._queued = queued
+
+    async def put(self, _item: Slice, given: Arguments) -> bool:
+        self._queued.append(given)
+        return True
 
 
 def test_slice_that_a_broken_clone_cannot_make_is_left_to_another_member(repo: Repo, accounts: AccountService) -> None:

@@ -174,12 +174,13 @@ class Fleet(SharedState):
     async def _put(self, slices: Sequence[Slice]) -> None:
         """Queue slices of the revision in force. Runs as a task: by then their revision has been leased over."""
         try:
+            await self._runtime.reopen()  # without the key, others would drop what it queues
             for item in slices:
                 tree = self._runtime.active.tree
                 assert tree is not None
                 reading = None if item.listings is None else self._listings.name_of(item.listings)
                 job = signed(arguments(item, tree.revision, reading), self._state.sealing)
-                if not await self._jobs.put(item, job):
+                if self._state.sealing.fault is not None or not await self._jobs.put(item, job):
                     self._unsent.append(item)
         finally:
             self._putting.remove(slices)
@@ -206,6 +207,7 @@ class Fleet(SharedState):
             raise Requeue
 
     async def _made_here(self, given: Arguments) -> bool:
+        await self._runtime.reopen()
         if self._state.sealing.fault is not None:
             return False  # another member has the key, by which a job counts
         if not is_signed(given, self._state.sealing):  # one of somebody else's is dropped
