@@ -134,13 +134,12 @@ class GuardCounts(LedgerPart):
             yield from ((_held(row), Key(*row[-2:])) for row in self._cells(query, hires=names))
 
     def answered_since(self, keys: Collection[Key], since: datetime) -> set[Key]:
-        """Return for which of these grants, as their day has come, a check was answered since, or none is made."""
+        """Return which of these grants were checked since a moment, with an answer, or are held, or have no check."""
         query = (
-            "SELECT hire, access FROM grants WHERE hire IN :hires"
-            " AND status <> :unknown AND (code IS NULL OR code <> :day)"
-            " AND (checked_at IS NULL OR checked_at >= :since OR (guarded IS TRUE AND code = :code))"
+            "SELECT hire, access FROM grants WHERE hire IN :hires AND status <> :unknown"
+            " AND (checked_at >= :since OR guarded IS TRUE OR (checked_at IS NULL AND attempts > 0))"
         )
-        given = {"since": since, "unknown": Status.UNKNOWN, "code": ReasonCode.COUNTING, "day": ReasonCode.DAY}
+        given = {"since": since, "unknown": Status.UNKNOWN}
         batches = in_batches({key.hire for key in keys})
         found = {Key(*cells) for names in batches for cells in self._cells(query, hires=names, **given)}
         return found & {*keys}

@@ -71,8 +71,6 @@ class ReasonCode(StrEnum):
     """The guard holds it until it has counted the other parts of its pass."""
     TRIPPED = "tripped"
     """The guard holds it, for it has tripped."""
-    DAY = "day"
-    """Its day has not come."""
     POLICY = "policy"
     """A rule of the policy does not allow it to be given."""
     DRIFT = "drift"

@@ -867,18 +867,30 @@ def test_a_time_counts_over_all_parts_where_no_pass_came_by_since_it_was_moved(t
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_entries_whose_day_comes_count_over_all_parts(few, accounts, repo, known):
+@pytest.mark.parametrize("waits", ["for its day", "suspended", "for initial data", "for a program"])
+def test_new_entries_that_waited_count_over_all_parts(few, accounts, repo, waits, known):
     """Also where no pass came by since they were added."""
-    people = [f"n{number}" for number in range(8)]
+    people, manifest = [f"n{number}" for number in range(8)], accounts.manifest()
+    suspended = [{"integration": "other", "until": "2026-12-02"}] if waits == "suspended" else []
+    repo.settings(gnupg_home=repo.gnupg.path, max_new=5, suspend=suspended)
+    if waits == "for initial data":
+        manifest["initial_data_form"] = [{"id": "TOKEN", "name": "Token"}]
+    if waits == "for a program":
+        manifest["execute"].append({"url": "exec:tool/make"})
+    repo.manifest("other", manifest)
     for stem in people:
-        repo.hire(stem, {"integration": "tool", "at": "2026-12-02"})
+        repo.hire(stem, {"integration": "other", **({"at": "2026-12-02"} if waits == "for its day" else {})})
     repo.commit()
     few.reconcile(hires=None if known else ["h19"])
+    if waits == "for initial data":
+        repo.initial_data("other", {"TOKEN": "of eighteen letters"})
+        repo.commit()
+    few.programs = {"tool": Path("/bin/true")}
     few.clock.turn(days=1)
     for stem in people:
         few.reconcile(hires=[stem], partial=True)
     assert accounts.calls("POST") == []
-    assert "8 accounts would be made or updated, max_new is 5" in row(few.reconcile(), "n0", "tool").reason
+    assert "8 accounts would be made or updated, max_new is 5" in row(few.reconcile(), "n0", "other").reason
     few.release()
     few.reconcile()
     assert len(accounts.calls("POST")) == 8

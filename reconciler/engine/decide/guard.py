@@ -291,8 +291,8 @@ def judge_released(
 
 
 def unanswered(ledger: LedgerReader, counted: RevisionCount, integration: str, seen: AbstractSet[Key] = NOBODY) -> bool:
-    """Whether entries of an integration that a revision adds, beside those `seen`, were not checked since."""
-    keys = counted.arriving.get(integration, NOBODY) - seen
+    """Whether entries that a revision adds, beside those `seen` or let through, were not checked since."""
+    keys = counted.arriving.get(integration, NOBODY) - seen - counted.released
     return bool(keys) and not keys <= ledger.guard.answered_since(keys, counted.counted_at)
 
 

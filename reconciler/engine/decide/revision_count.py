@@ -48,8 +48,8 @@ class RevisionCount(Frozen):
     """The count of a revision: whose accounts it takes away, by git and the ledger, and what is new in it.
 
     `own` are its own limits, `limits` those that it is judged by. `arriving` are the entries of integrations of which
-    more are new, or may be updated, than `max_new`: checked since `counted_at`, they are known. `due` says when a hire
-    is counted again because time alone makes more leave or arrive: a moved end is over, or a day comes. `moved` are the
+    more are new, or may be updated, than `max_new`: checked since `counted_at`, they are known. `due` says when hires
+    are counted again because time alone makes more leave or arrive: a moved end is over, a day comes. `moved` are the
     former and the new names of what leaves, as long as the ledger may have it under the former. `released` are those
     grants of `leaving` and `arriving` that somebody let through, whatever has come of them since; before it is noted,
     those of which it says the same as the count before.
@@ -61,7 +61,7 @@ class RevisionCount(Frozen):
     limits: Limits
     leaving: Keys = {}
     arriving: Keys = {}
-    due: Mapping[str, datetime] = {}
+    due: tuple[tuple[datetime, frozenset[str]], ...] = ()
     moved: tuple[tuple[Key, Key], ...] = ()
     released: frozenset[Key] = frozenset()
 
@@ -129,7 +129,7 @@ class RevisionCount(Frozen):
 
     def due_at(self, now: datetime) -> frozenset[str]:
         """Return of whom to count again by then."""
-        return frozenset(hire for hire, moment in self.due.items() if moment <= now)
+        return frozenset[str]().union(*(hires for moment, hires in self.due if moment <= now))
 
     @property
     def unreleased(self) -> RevisionCount:
@@ -171,7 +171,7 @@ def forget(noted: bytes | None, hire: str) -> bytes | None:
         for each in (counted.leaving, counted.arriving)
     )
     moved = tuple(move for move in counted.moved if all(key.hire != hire for key in move))
-    due = {each: moment for each, moment in counted.due.items() if each != hire}
+    due = tuple((moment, hires - {hire}) for moment, hires in counted.due)
     without = replace(counted, leaving=leaving, arriving=arriving, due=due, moved=moved)
     return without.after(counted, noted)
 

@@ -25,7 +25,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import Policy, account_changed, neither, progress
 from reconciler.model.grant import Decision, Differences, Grant, Phase, Record
 from reconciler.model.run import Kind
-from reconciler.model.status import Action, ReasonCode, Status
+from reconciler.model.status import Action, Status
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, is_invited
 
@@ -67,7 +67,7 @@ def decide_unasked(
         return Decision(Status.SUSPENDED, Action.NONE, reason)
     if record is None or not record.provided or record.phase is Phase.REVOKED:
         if grant.begins is not None and grant.begins > policy.today:
-            return Decision(Status.SCHEDULED, Action.WAIT, f"begins on {grant.begins}", code=ReasonCode.DAY)
+            return Decision(Status.SCHEDULED, Action.WAIT, f"begins on {grant.begins}")
         if waits is not None:
             return Decision(Status.SCHEDULED, Action.WAIT, waits)
     if grant.hold is not None:

@@ -78,7 +78,7 @@ async def count_revision(
         own=own,
         limits=limits,
         leaving={name: frozenset(keys) for name, keys in counting.leaving.items()},
-        due=counting.due,
+        due=counting.due(),
         moved=counting.moved(),
         arriving={name: frozenset(keys) for name, keys in arriving.items()},
     )
@@ -172,8 +172,8 @@ class _Counting:
         self._renamed: dict[Key, Key] = {} if before is None else dict(before.moved)
         """The names now of what was counted before."""
         self.leaving, self.arriving = ({name: {*keys} for name, keys in each.items()} for each in self._before)
-        noted = {} if before is None else before.due
-        self.due = {hire: moment for hire, moment in noted.items() if moment > now}
+        noted = () if before is None else before.due
+        self._due = {hire: moment for moment, hires in noted if moment > now for hire in hires}
 
     async def over(self, selections: Iterable[Selection], *, alike: bool, new: bool) -> None:
         """Count what selections cover. With `alike`, or where a selection is without others, manifests are as before.
@@ -235,7 +235,7 @@ class _Counting:
             moments |= {grant.ends_at(record.acted_at), record.ends_at} - {record.first_ends_at}
         ahead = [each for each in moments if each is not None and each > planning.policy.now]
         if ahead:
-            self.due[hire] = min(*ahead, self.due.get(hire, ahead[0]))
+            self._due[hire] = min(*ahead, self._due.get(hire, ahead[0]))
 
     def _add(self, item: PlannedGrant, integration: Integration | None) -> None:
         if item.exempt:
@@ -245,6 +245,13 @@ class _Counting:
             self.leaving.setdefault(name, set()).add(key)
         elif makes(item) or (integration is not None and _may_be_updated(item, integration)):
             self.arriving.setdefault(name, set()).add(key)
+
+    def due(self) -> tuple[tuple[datetime, frozenset[str]], ...]:
+        """Return when which hires are to be counted again."""
+        hires_at = dict[datetime, set[str]]()
+        for hire, moment in self._due.items():
+            hires_at.setdefault(moment, set()).add(hire)
+        return tuple(sorted((moment, frozenset(hires)) for moment, hires in hires_at.items()))
 
     def moved(self) -> tuple[tuple[Key, Key], ...]:
         """Return the former and the new names of what leaves."""
