@@ -64,7 +64,19 @@ def _write_in_memory() -> None:
 _write_in_memory()
 
 
-WAITING = ("faults", "web", "release", "journeys", "daemon", "demo", "canary", "gallery", "docs")
+WAITING = (
+    "faults",
+    "web",
+    "release",
+    "transports",
+    "journeys",
+    "daemon",
+    "demo",
+    "desk",
+    "canary",
+    "gallery",
+    "docs",
+)
 """The folders whose tests wait and start processes: each of their files is followed by one that only works, for as long
 as there are any, so that not all workers wait at once, and none finishes the suite alone."""
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from tests.repo import free_port
+from tests.repo import free_port, short_folder
 from tests.servers import PATIENCE
 
 SERVER = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -30,7 +30,7 @@ class MariaDb:
 
     def __enter__(self) -> Self:
         assert SERVER is not None
-        self._folder = Path(tempfile.mkdtemp(prefix="m-", dir="/tmp"))
+        self._folder = Path(tempfile.mkdtemp(prefix="m-", dir=short_folder()))
         self._socket = self._folder / "s"
         self.port = free_port()
         account = [f"--user={_user()}"]
