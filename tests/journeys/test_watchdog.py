@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.model.failpoints import Failpoint
 from tests.faults.wedged import play
-from tests.forked import Nursery
+from tests.forked import nursery
 from tests.repo import Daemon, Repo, run_cli
 from tests.servers import AccountService, ask, eventually
 
@@ -79,18 +79,12 @@ def test_systemd_hears_when_it_is_ready_that_it_gets_on_and_that_it_stops(
     assert set(between) == {"WATCHDOG=1\nSTATUS=ok"}
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery(play.__module__) as nursery:
-        yield nursery
-
-
 @pytest.mark.parametrize("point", [Failpoint.PLAN, Failpoint.TAKEN_UP], ids=["in a pass", "between passes"])
 def test_a_loop_that_stands_still(
-    tool: Repo, accounts: AccountService, manager: Manager, nursery: Nursery, tmp_path: Path, point: Failpoint
+    tool: Repo, accounts: AccountService, manager: Manager, tmp_path: Path, point: Failpoint
 ) -> None:
     once, log = tmp_path / "wedge", tmp_path / "log"
-    child = nursery.call(tool, play, log, at=point.name, once=str(once), environment=manager.environment)
+    child = nursery().call(tool, play, log, at=point.name, once=str(once), environment=manager.environment)
     try:
         eventually(lambda: accounts.created["ada@example.com"] and manager.pings() >= 4)
         eventually(lambda: health(tool) == (200, "ok"))
