@@ -7,10 +7,9 @@ which is found out for many hires at once, since all commits are walked for it, 
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from datetime import UTC, date, datetime
 from functools import partial
 
@@ -53,8 +52,6 @@ def one_pass(options: SharedOptions, chosen: PassOptions) -> int:
     clock = SystemClock()
     redactor = begin_redacting() if chosen.dry_run else set_up(options)
     with ExitStack() as spools:
-        if chosen.dry_run:
-            spools.enter_context(_collecting_seldom())
         try:
             report, rows = asyncio.run(_run(options, chosen, clock, redactor, spools))
         except StateLockedError as error:
@@ -66,20 +63,6 @@ def one_pass(options: SharedOptions, chosen: PassOptions) -> int:
     if clock.stopping.is_set() and report.tally.pending and not report.wrong:
         raise Stopped
     return exit_code(report, detailed=chosen.detailed_exitcode)
-
-
-@contextmanager
-def _collecting_seldom() -> Iterator[None]:
-    """While the block runs, let the garbage collector run seldom: few of the many objects of a plan are in a cycle.
-
-    A pass that acts has answers that would wait for it.
-    """
-    before = gc.get_threshold()
-    gc.set_threshold(500_000, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 async def _run(
