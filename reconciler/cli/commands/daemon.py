@@ -46,11 +46,7 @@ def daemon(options: SharedOptions, member: str | None) -> int:
     """
     import asyncio
 
-    gc.disable()  # until all is imported and opened: next to nothing of it is ever collected
-    try:
-        asyncio.run(serve(options, set_up(options), unwatched, member))
-    finally:
-        gc.enable()
+    asyncio.run(serve(options, set_up(options), unwatched, member))
     return 0
 
 
@@ -114,7 +110,6 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
                 )
                 with _beside(running):
                     gc.freeze()  # it stays, and no collection has to look at it
-                    gc.enable()
                     await running.run()
             if state.member is not None and state.member.over is not None:
                 raise state.member.over
