@@ -276,11 +276,13 @@ class HistoryFilter(Frozen, kw_only=True):
 
     def period(self, timezone: str) -> tuple[datetime | None, datetime | None]:
         """Return the time of --since and the end of that of --until. Raises UsageError."""
-        begin = partial(moment, now=datetime.now(UTC), timezone=timezone)
-        return (
-            None if self.since is None else as_given("--since", self.since, begin),
-            None if self.until is None else as_given("--until", self.until, partial(begin, ends=True)),
-        )
+        read = partial(moment, now=datetime.now(UTC), timezone=timezone)
+        begin = None if self.since is None else as_given("--since", self.since, read)
+        end = None if self.until is None else as_given("--until", self.until, partial(read, ends=True))
+        if begin is not None and end is not None and end <= begin:
+            what = f"--until {self.until} lies before --since {self.since}"
+            raise UsageError(f"{what}: nothing can have happened between them")
+        return begin, end
 
 
 class PassOptions(Frozen, kw_only=True):

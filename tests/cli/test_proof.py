@@ -302,6 +302,15 @@ def test_export_of_nobody_says_so(repo: Repo, location: StateLocation, key: str,
     assert (done.code, "tells nothing of adda" in done.err) == (0, True)
 
 
+def test_export_of_a_span_that_ends_before_it_begins_is_wrong_usage(
+    repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path
+) -> None:
+    span = ("--since", "2026-11-28", "--until", "2026-11-27")
+    done = call(repo, "history", "export", str(tmp_path / "proof"), *span)
+    assert (done.code, "--until 2026-11-27 lies before --since" in done.err) == (64, True)
+    assert not (tmp_path / "proof").exists()
+
+
 @pytest.mark.parametrize("hires", [[], ["--hire", "ada"]], ids=["all", "one-person"])
 def test_earlier_note_needs_all_of_its_lines(
     repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path, verified: Verify, hires: list[str]
