@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from reconciler.demo import asana
 from reconciler.demo.phonebook import Loopback
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SAMPLE = Path(__file__).parents[2]
 FOLDERS = ("config", "manifests", "hires")
 SERVICES = ("asana", "scim")
+SCIM_PORT = 8902
 QUICKER = {"interval: 1m ": "interval: 5s ", "retry_delay: 1h ": "retry_delay: 5s "}
 """So that there is something to see within a minute; nobody waits an hour for a demo."""
 
@@ -95,15 +96,15 @@ def staged() -> Iterator[Stage]:
     for program in ("git", "gpg"):
         if shutil.which(program) is None:
             raise _NoDemo(f"the demo needs {program}: install it (Debian: apt-get install git gnupg)")
+    tokens = {"asana": "demo-" + secrets.token_hex(16), "scim": "demo-" + secrets.token_hex(16)}
     try:
-        from reconciler.demo import scim  # its server is in the extra `demo`
+        directory = scim(tokens["scim"])
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         raise _NoDemo(f"the demo needs {missing}: run `make run` in {SAMPLE}, which installs it") from error
-    tokens = {"asana": "demo-" + secrets.token_hex(16), "scim": "demo-" + secrets.token_hex(16)}
     with ExitStack() as stack:
         tools = stack.enter_context(_serving(asana.Asana(tokens["asana"]), asana.PORT))
-        people = stack.enter_context(_serving(scim.scim(tokens["scim"]), scim.PORT))
+        people = stack.enter_context(_serving(directory, SCIM_PORT))
         folder = stack.enter_context(_temporary())
         home, root = folder / "keys", folder / "access"
         home.mkdir(mode=0o700)
@@ -112,7 +113,7 @@ def staged() -> Iterator[Stage]:
         kill = ["gpgconf", "--kill", "all"]
         stack.callback(subprocess.run, kill, env=environment, capture_output=True, check=False, timeout=20)
         key = _make_key(environment)
-        listen = _copy(root, {asana.PORT: tools.port, scim.PORT: people.port})
+        listen = _copy(root, {asana.PORT: tools.port, SCIM_PORT: people.port})
         gnupg = Gnupg(str(home))
         values = {"asana": {"TOKEN": tokens["asana"], "ORG": asana.ORGANIZATION}, "scim": {"TOKEN": tokens["scim"]}}
         for service, data in values.items():
@@ -124,6 +125,25 @@ def staged() -> Iterator[Stage]:
         (folder / "go").write_text(_GO.format(root=root, home=home, programs=Path(sys.executable).parent))
         stage.commit("The sample repository")
         yield stage
+
+
+def scim(token: str) -> WSGIApplication:
+    """Return a real SCIM 2.0 server (RFC 7644) in memory, without users; everything is under `/v2`.
+
+    It is nobody's mock: filters, conflicts and error bodies are the standard's, as an independent project reads it.
+    """
+    from scim2_models import ScimProvider  # all of it is in the extra `demo`
+    from scim2_server import utils
+    from scim2_server.memory import InMemoryStorage
+    from scim2_server.service import ScimService
+    from scim2_server.testserver.application import BEARER_TOKEN_SCHEME, BearerTokenApplication
+
+    config = utils.load_default_service_provider_config()
+    config.authentication_schemes = [*(config.authentication_schemes or []), BEARER_TOKEN_SCHEME]
+    kinds = (utils.load_default_schemas().values(), utils.load_default_resource_types().values())
+    provider = ScimProvider.from_discovery(*kinds, config=config)
+    made = BearerTokenApplication(InMemoryStorage(), provider, ScimService(provider), bearer_tokens=[token])
+    return cast("WSGIApplication", made)
 
 
 _GO = """\

@@ -10,14 +10,15 @@ import subprocess
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from reconciler.demo import asana, scim
+from reconciler.demo import asana
+from reconciler.demo.stage import SCIM_PORT
 from tests.repo import PROGRAM, short_folder
 
 
 def test_the_demo_goes_through_and_leaves_nothing(tmp_path: Path) -> None:
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": short_folder(), "NO_COLOR": "1"}
     with ExitStack() as stack:
-        for port in (asana.PORT, scim.PORT, 8080):
+        for port in (asana.PORT, SCIM_PORT, 8080):
             with suppress(OSError):  # somebody has it already, which is as good
                 stack.enter_context(socket.create_server(("127.0.0.1", port)))
         demo = subprocess.Popen(

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from reconciler.demo import asana, scim
+from reconciler.demo import asana
+from reconciler.demo.stage import SCIM_PORT
 from reconciler.model.base import Model
 from reconciler.model.condition import Sequence
 from reconciler.model.config_files import RequestableFile
@@ -51,7 +52,7 @@ def test_access_names_manifests_that_are_there() -> None:
     assert named == {"asana", "scim"} <= stems, "the demo runs these two services, and no other"
 
 
-@pytest.mark.parametrize(("name", "port"), [("asana.json", asana.PORT), ("scim.yaml", scim.PORT)])
+@pytest.mark.parametrize(("name", "port"), [("asana.json", asana.PORT), ("scim.yaml", SCIM_PORT)])
 def test_manifests_go_to_the_sample_services(name: str, port: int) -> None:
     manifest = Manifest.model_validate(load(TOP / "manifests" / name))
     urls = [call.url for _, call in manifest.calls()]

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from reconciler.demo.phonebook import Loopback
-from reconciler.demo.scim import scim
+from reconciler.demo.stage import scim
 from tests.servers import ask
 
 HEADERS = {"Authorization": "Bearer sample-token", "Content-Type": "application/scim+json"}

@@ -12,7 +12,7 @@ import yaml
 
 from reconciler.demo.asana import ORGANIZATION, Asana
 from reconciler.demo.phonebook import Loopback
-from reconciler.demo.scim import scim
+from reconciler.demo.stage import scim
 from reconciler.model.manifest import Manifest
 from reconciler.model.request import Call
 from reconciler.model.scope import Layer, Scope

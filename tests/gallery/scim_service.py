@@ -9,7 +9,7 @@ from wsgiref.simple_server import WSGIServer, make_server
 
 from werkzeug.test import Client
 
-from reconciler.demo.scim import scim
+from reconciler.demo.stage import scim
 
 
 class Server(ThreadingMixIn, WSGIServer):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from reconciler.demo.phonebook import Loopback
-from reconciler.demo.scim import scim
+from reconciler.demo.stage import scim
 from tests.repo import Repo, Result, call_cli
 from tests.servers import ask
 

@@ -18,7 +18,7 @@ import pytest
 
 from reconciler.demo.asana import Asana
 from reconciler.demo.phonebook import Loopback
-from reconciler.demo.scim import scim
+from reconciler.demo.stage import scim
 from tests.repo import Daemon, Repo, call_cli, run_cli
 from tests.servers import AccountService, Reply, Service, ask, eventually
 

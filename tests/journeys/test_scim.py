@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from reconciler.demo.phonebook import Loopback
-from reconciler.demo.scim import scim
+from reconciler.demo.stage import scim
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Machine, row
 from tests.repo import Repo
