@@ -6,7 +6,7 @@ import getpass
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, aclosing, closing, contextmanager
+from contextlib import aclosing, closing, contextmanager
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -132,10 +132,6 @@ class Here:
 
         return self.context.initial_data(self.settings).read(self.force.tree, OWN) or {}
 
-    def ledger(self) -> AbstractContextManager[LedgerReader]:
-        """Open the ledger for reading; an empty one if there is none."""
-        return self.state.reader()
-
     @contextmanager
     def writer(self) -> Iterator[LedgerWriter]:
         """Open the ledger to leave commands in it. Raises SecretsError if they would not count."""
@@ -229,7 +225,7 @@ def named_grants(here: Here, hire: str | None, access: str | None, integration: 
     Raises Refused if there are none: what is selected may well be gone, and is no wrong usage.
     """
     desired = here.desired
-    with here.ledger() as ledger:
+    with here.state.reader() as ledger:
         known = {record.key: record.integration for record in ledger.grants.records([hire] if hire else None)}
     for each in (hire,) if hire else desired.hires:
         known |= {grant.key: grant.integration for grant in desired.grants(each, once=True)}

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from reconciler.model.status import EventType, Status
+from reconciler.model.status import FAULTS, EventType, Status
 from reconciler.model.text import described, printable
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ VERSION = hashlib.sha256(b"".join(content for content, _ in STATIC.values())).he
 
 TONES = {
     **dict.fromkeys((Status.PRESENT, Status.DONE), "good"),
-    **dict.fromkeys((Status.FAILED, Status.UNKNOWN, Status.BLOCKED, Status.INVALID), "bad"),
+    **dict.fromkeys(FAULTS, "bad"),
     **dict.fromkeys((Status.DIFFERS, Status.ORPHANED), "look"),
     **dict.fromkeys((Status.MISSING, Status.RETRYING, Status.UNCONFIRMED), "wait"),
     **dict.fromkeys((Status.SCHEDULED, Status.SUSPENDED), "wait"),

@@ -19,7 +19,7 @@ from reconciler.model.form import FormField
 from reconciler.model.grant import Grant, Record
 from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.report import Row
-from reconciler.model.status import Status
+from reconciler.model.status import FAULTS, Status
 from reconciler.model.value import Frozen, replace
 from reconciler.notify.alerts import Outage, outages_of
 from reconciler.repository.git.checkout import Checkout
@@ -182,7 +182,7 @@ def state_of(
     own = Counter({status: count for (integration, status), count in counts.items() if integration == name})
     tone, word, why = "good", "as it should be", ""
     suspended = Policy.of(live.active.settings, live.now).suspended("", name)
-    wrong = sum(own[status] for status in (Status.FAILED, Status.UNKNOWN, Status.BLOCKED, Status.INVALID))
+    wrong = sum(own[status] for status in FAULTS)
     look = own[Status.DIFFERS] + own[Status.ORPHANED]
     way = sum(own[status] for status in ON_THE_WAY)
     if _down(name, git, counts, outages):

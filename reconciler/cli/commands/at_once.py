@@ -105,7 +105,7 @@ def _answer(
     from reconciler.model.last_pass import LAST, LastPass
     from reconciler.model.report import Report
 
-    with Here.of(options).ledger() as ledger:
+    with Here.of(options).state.reader() as ledger:
         until = monotonic() + seconds
         while (late := not settled(ledger)) and monotonic() < until:
             sleep(LOOK_SECONDS)
@@ -163,7 +163,7 @@ class _Person:
         self.in_git = hire in desired.hires.index
         file = desired.hires.file(hire)
         self.addresses = [] if file is None or file.email is None else [file.email]
-        with self.here.ledger() as ledger:
+        with self.here.state.reader() as ledger:
             records = list(ledger.grants.records([hire], self.addresses))
             self.rows = frozenset(record.key for record in records)
             locks = ledger.locks.all()

@@ -70,7 +70,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
     policy = Policy.of(here.settings, datetime.now(UTC))
     desired = Desired(here.files, policy.today, policy.now)
     any_day = {grant.key: grant for grant in Desired(here.files, date.min).grants(key.hire)}
-    with here.ledger() as ledger:
+    with here.state.reader() as ledger:
         records = {record.key: record for record in ledger.grants.records([key.hire])}
         tried = ledger.attempts.of(key)
         found = asyncio.run(who_gave(here.context.checkout, desired, Ledger(ledger), [key.hire]))

@@ -94,7 +94,7 @@ def history(
     here = Here.of(options)
     begin, end = chosen.period(here.settings.timezone)
     types = [_event_type(name) for name in events]
-    with here.ledger() as ledger:
+    with here.state.reader() as ledger:
         found = ledger.history.lines(
             hires=chosen.hires, integrations=chosen.integrations, events=types, since=begin, until=end
         )
@@ -143,7 +143,7 @@ def _event_type(name: str) -> EventType:
 
 def _verify(options: SharedOptions, checkpoint: str | None, key: str | None) -> int:
     """Say whether the chain is whole and agrees with the ledger, or what breaks it first."""
-    with Here.of(options).ledger() as ledger:
+    with Here.of(options).state.reader() as ledger:
         chain, disagrees = ledger.history.verify_agreement()
     found = Compared(None) if checkpoint is None else compared(options, checkpoint, key)
     contradicts, timestamp = found.contradicts, stamp(found.timestamp)

@@ -293,10 +293,10 @@ def add(
     write_all(root, {name: text.encode() for name, text in written.items()}, {})
     fields = [field.id for field in ready.manifest.asks_for]
     service = ready.manifest.service or path.stem
-    file = f"{ready.folder}/{path.name}"
+    file, *tests = written
     emit(options, {"file": file, "service": service, "initial_data": fields}, [file])
-    if ready.cases is not None:
-        note(f"its tests, for `reconcile test {path.stem}`: {ready.folder}/{path.stem}{CASES[0]}")
+    for each in tests:
+        note(f"its tests, for `reconcile test {path.stem}`: {each}")
     for line in prerequisites(ready, service):
         note(line)
     if fields:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 def _records(here: Here, hire: str | None, access: str | None, integration: str | None = None) -> list[Record]:
     """Find the records that the arguments name."""
-    with here.ledger() as ledger:
+    with here.state.reader() as ledger:
         return [
             record
             for record in ledger.grants.records([hire] if hire else None)
@@ -59,7 +59,7 @@ def _known(here: Here, hire: str, access: str | None) -> list[Record]:
     if records := _records(here, hire, access):
         return records
     what = f"{hire} {access}" if access else f"of {hire}"
-    with here.ledger() as ledger:
+    with here.state.reader() as ledger:
         meant = suggest_from_ledger(ledger, hire, access)
     raise UsageError(f"the ledger has no grant {what}: `reconcile status` shows what it has{meant}")
 
@@ -278,7 +278,7 @@ def forget(options: SharedOptions, hire: str) -> int:
     from reconciler.engine.apply.commands import erase, reason_to_remember
 
     here = Here.of(options)
-    with here.ledger() as ledger:
+    with here.state.reader() as ledger:
         records, locks = list(ledger.grants.records([hire])), ledger.locks.all()
         if not records and not any(True for _ in ledger.history.lines(hires=[hire])):
             meant = suggest_from_ledger(ledger, hire)

@@ -59,7 +59,7 @@ def checkpoint(
     if public_key:
         emit(options, {"key": key.public}, [key.public])
         return 0
-    with here.ledger() as ledger:
+    with here.state.reader() as ledger:
         lines, signed = sign(ledger.history.tree(), here.context.checkout, key)
     if options.output == "json":
         emit_json({"lines": lines, "note": signed})
@@ -86,7 +86,7 @@ def export(options: SharedOptions, /, folder: Path, **given: Any) -> int:
     wanted, here = HistoryFilter(**given), Here.of(options, set_up(options))
     begin, end = wanted.period(here.settings.timezone)
     key = proof.signing_key(here.own())
-    with here.ledger() as ledger:
+    with here.state.reader() as ledger:
         chosen = None
         if wanted.names or begin or end:
             found = ledger.history.lines(hires=wanted.hires, integrations=wanted.integrations, since=begin, until=end)
@@ -138,7 +138,7 @@ def compared(options: SharedOptions, file: str, key: str | None) -> Compared:
     note, token = _newest(options, here.settings) if file == "newest" else _read(file)
     verifier = verifying_key(key, here.own)
     try:
-        with here.ledger() as ledger:
+        with here.state.reader() as ledger:
             contradicts = contradiction(ledger, here.context.checkout, note.decode(errors="replace"), verifier)
         if contradicts is not None or token is None:
             return Compared(contradicts)

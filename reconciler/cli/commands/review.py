@@ -150,7 +150,7 @@ def _judged(options: SharedOptions, here: Here, period: str) -> tuple[Tree, list
     if edits := [path for path in ignored_edits(context.checkout) if path.startswith(folder)]:
         note(f"not committed, and so not counted: {', '.join(edits[:5])}{' and more' if len(edits) > 5 else ''}")
     evidence = options.output in ("csv", "html")
-    with here.ledger() as ledger:
+    with here.state.reader() as ledger:
         found = judge(context.checkout, tree, period, ledger, load=context.reader.load, signer=here.signer)
         stood = stand(ledger, context.checkout, here.settings, here.own) if evidence else None
     if evidence:

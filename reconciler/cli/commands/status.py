@@ -183,7 +183,7 @@ def _show_past(
     at = as_given("--at", when, partial(moment, timezone=here.settings.timezone), how)
     if at > datetime.now(UTC):
         raise UsageError(f"--at {when}: that lies ahead; `reconcile --dry-run` says what will be done")
-    with here.ledger() as ledger:
+    with here.state.reader() as ledger:
         began, erased = ledger.history.begin()
         report = Report(None, dry_run=False, at=at, branch=here.force.branch)
         if began is None or at + A_SECOND <= began:
