@@ -245,7 +245,7 @@ def test_every_reason_of_a_pass_is_documented() -> None:
 
 
 def test_every_key_of_the_programs_own_initial_data_is_documented() -> None:
-    assert rows("operations.md", "Secrets") == set(_own(settings.Settings()).ids)
+    assert rows("operations.md", "Secrets") == set(_own(settings.Settings()).fields)
 
 
 def test_every_field_of_the_json_is_documented() -> None:

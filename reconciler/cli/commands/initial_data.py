@@ -101,7 +101,7 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
         unreadable = True
     given = _ask(wanted, present) if sys.stdin.isatty() else _read(wanted)
     values = {**present, **{name: value for name, value in given.items() if value}}
-    missing = [name for name in wanted.ids if name in wanted.required and not values.get(name)]
+    missing = [name for name in wanted.fields if name in wanted.required and not values.get(name)]
     if unreadable and missing:
         raise SecretsError(f"nothing was written: {', '.join(missing)} would be lost")
     if not any(given.values()):
@@ -252,7 +252,7 @@ def _found(repository: Repository, integration: str | None) -> list[_Checked]:
         wanted = [_needed_data_of(repository.files, integration)]
     else:
         known = _all_needed_data(repository.files)
-        strays = [NeededData(name, (), frozenset()) for name in sorted(paths.keys() - known.keys())]
+        strays = [NeededData(name) for name in sorted(paths.keys() - known.keys())]
         wanted = [each for each in known.values() if each.required or each.service in paths] + strays
         if unread := sorted({*repository.files.broken["manifests"], *repository.files.broken["imports"]}):
             note(f"not looked at, for their file has an error: {', '.join(unread)}")
@@ -263,7 +263,7 @@ def _found(repository: Repository, integration: str | None) -> list[_Checked]:
 def _compare(wanted: NeededData, values: dict[str, str] | SecretsError | None, path: str | None) -> _Checked:
     from reconciler.secrets.initial_data import is_id
 
-    known = tuple(wanted.ids)
+    known = tuple(wanted.fields)
     if isinstance(values, SecretsError):
         return _Checked(wanted.service, path, known, error=str(values))
     there = values or {}
@@ -295,9 +295,9 @@ def _known_as(key: str, gnupg: Gnupg) -> str:
 def _ask(wanted: NeededData, present: Mapping[str, str]) -> dict[str, str]:
     """Ask for the values at a terminal, on stderr; secrets without echo."""
     given = {}
-    for field in wanted.fields:
-        given[field.id] = click.prompt(
-            _question(field, field.id in wanted.required, there=bool(present.get(field.id))),
+    for name, field in wanted.fields.items():
+        given[name] = click.prompt(
+            _question(field, name in wanted.required, there=bool(present.get(name))),
             default="",
             show_default=False,
             hide_input=field.secret,
@@ -327,13 +327,13 @@ def _read(wanted: NeededData) -> dict[str, str]:
     except BrokenFile as error:
         raise UsageError(f"standard input, line {error.problem.line or 1}: not YAML that can be read") from None
     if not isinstance(data, dict):
-        raise UsageError(f"standard input has to be a map such as `{wanted.ids[0]}: value`, in YAML")
+        raise UsageError(f"standard input has to be a map such as `{next(iter(wanted.fields))}: value`, in YAML")
     given = {}
     for name, value in data.items():
-        if name not in wanted.ids:
-            asks = f"it asks for {', '.join(wanted.ids)}"
+        if name not in wanted.fields:
+            asks = f"it asks for {', '.join(wanted.fields)}"
             shown = name if is_id(name) else "one of its keys, which is no id and not repeated here"
-            raise UsageError(f"{wanted.service} does not ask for {shown}: {asks}{hint(str(name), wanted.ids)}")
+            raise UsageError(f"{wanted.service} does not ask for {shown}: {asks}{hint(str(name), wanted.fields)}")
         text = as_text(one_or_two(name, value))
         if text is not None and not isinstance(text, str):
             raise UsageError(f"{name} has to be one text or number, not a list or a map")
@@ -345,13 +345,8 @@ class NeededData(Frozen):
     """The initial data that a service needs; `required` are the ids without which it cannot run."""
 
     service: str
-    fields: tuple[InitialDataField, ...]
-    required: frozenset[str]
-
-    @property
-    def ids(self) -> list[str]:
-        """The ids of all fields."""
-        return [field.id for field in self.fields]
+    fields: Mapping[str, InitialDataField] = {}
+    required: frozenset[str] = frozenset()
 
 
 def _needed_data_of(files: Files, name: str) -> NeededData:
@@ -378,15 +373,17 @@ def _all_needed_data(files: Files) -> dict[str, NeededData]:
     asking = [(loaded.model.service or name, loaded.model.asks_for) for name, loaded in sorted(files.manifests.items())]
     asking += [(name, loaded.model.asks_for) for name, loaded in sorted(files.imports.items())]
     for service, asked in asking:
-        before = found.get(service) or NeededData(service, (), frozenset())
-        new = tuple(field for field in asked if field.id not in before.ids)
-        found[service] = NeededData(service, before.fields + new, before.required | {field.id for field in asked})
+        before = found.get(service) or NeededData(service)
+        both = {**before.fields, **{field.id: before.fields.get(field.id, field) for field in asked}}
+        found[service] = NeededData(service, both, before.required | {field.id for field in asked})
     for name, loaded in files.manifests.items():
         service, events = loaded.model.service or name, loaded.model.events
-        for secret in [] if events is None else events.secrets:
-            if secret not in found[service].ids:  # nothing is blocked for it
-                hook = InitialDataField(id=secret, description="signs the events of the service")
-                found[service] = replace(found[service], fields=(*found[service].fields, hook))
+        for secret in [] if events is None else events.secrets:  # nothing is blocked for it
+            hook, had = (
+                InitialDataField(id=secret, description="signs the events of the service"),
+                found[service].fields,
+            )
+            found[service] = replace(found[service], fields={**had, secret: had.get(secret, hook)})
     found[OWN] = _own(files.settings)
     return found
 
@@ -406,9 +403,9 @@ def _own(settings: Settings) -> NeededData:
     }
     hooks = sorted(frozenset().union(*(alert.asks_for for alert in settings.alerts)) - known.keys())
     known |= dict.fromkeys(hooks, "in the URL of an alert's webhook")
-    asked = tuple(
-        InitialDataField(id=name, secret=name != "SEALING_KEY", description=what) for name, what in known.items()
-    )
+    asked = {
+        name: InitialDataField(id=name, secret=name != "SEALING_KEY", description=what) for name, what in known.items()
+    }
     required = set(hooks)
     required |= {"SMTP_PASSWORD"} if settings.smtp.username is not None else set()
     required |= {"TWILIO_AUTH_TOKEN"} if settings.twilio is not None else set()
