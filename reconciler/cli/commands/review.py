@@ -193,22 +193,19 @@ async def _started(
 
 def _refuse_restart(context: Context, tree: Tree, period: str, *, names: Collection[str], every: bool) -> None:
     """Refuse to start a review whose file exists, committed or not, or was removed by a commit."""
-    from reconciler.intake.files import path_of
     from reconciler.repository.attribution.origins import origins_of
     from reconciler.repository.reviews import REVIEWS
 
     folder = f"{REVIEWS}/{period}"
     there = {file.path for each in (tree, context.checkout.worktree()) for file in each.files(folder)}
     was = origins_of(context.checkout.root, tree.revision, folder).commits
-    ours = {
-        path
-        for path in {*there, *was}
-        if path_of(period, PurePosixPath(path).stem) in {path_of(period, n) for n in names}
-    }
-    if found := sorted(there if every else there & ours):
+    found, taken = (
+        sorted(path for path in paths if every or PurePosixPath(path).stem in names) for paths in (there, was)
+    )
+    if found:
         more = "; for an integration that was added since, give --integration NAME" if every else ""
         raise Refused(f"the review {period} was started already: {', '.join(found)}{more}")
-    if taken := sorted(set(was) if every else was.keys() & ours):
+    if taken:
         commit = was[taken[0]][0][:12]
         raise Refused(
             f"the review {period} was started already, in {commit}, and {', '.join(taken)} was taken away since: "
@@ -218,17 +215,9 @@ def _refuse_restart(context: Context, tree: Tree, period: str, *, names: Collect
 
 def _as_started(integration: str, path: str, data: Mapping[str, Any]) -> dict[str, Any]:
     lines = len(data["lines"])
-    due = data.get("due")
+    begun = {"lines": lines, "undecided": lines, "open": 0}
     counts = {key: data[key] for key in ("listed", "matched", "ignored", "complete")}
-    return {
-        "integration": integration,
-        "file": path,
-        "due": due,
-        "lines": lines,
-        "undecided": lines,
-        "open": 0,
-        "problems": [],
-    } | counts
+    return {"integration": integration, "file": path, "due": data.get("due"), **begun, "problems": [], **counts}
 
 
 def _whole(each: Mapping[str, Any]) -> str:
