@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -118,6 +118,7 @@ def _until_text(text: str) -> At:
 def _read_by(text: Callable[[str], At]) -> BeforeValidator:
     """Read a date, or what a text says; anything else is as wrong as an empty text."""
 
+    @wraps(text)  # by whose name the JSON Schema says what is read
     def read(value: Any) -> At:
         return At(kind="date", day=value) if isinstance(value, date) else text(value if isinstance(value, str) else "")
 
