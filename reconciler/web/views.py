@@ -201,16 +201,8 @@ def state_of(
         tone, word = "over", "nobody has it"
     elif name not in git.integrations and git.integrations:
         tone, word = "over", "no longer in git"
-    found = live.unmanaged.get(name)
-    return ServiceState(
-        name=name,
-        tone=tone,
-        word=word,
-        why=why,
-        counts=own,
-        checked_at=checked.get(name),
-        unmanaged=None if found is None else found.unknown,
-    )
+    unmanaged = live.unmanaged[name].unknown if name in live.unmanaged else None
+    return ServiceState(name, tone, word, why, counts=own, checked_at=checked.get(name), unmanaged=unmanaged)
 
 
 def _down(name: str, git: GitView, counts: Mapping[tuple[str, Status], int], outages: list[Outage]) -> bool:

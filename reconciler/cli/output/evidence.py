@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,32 +60,16 @@ def as_rows(found: list[Judged], stood: Stand | None) -> Iterator[dict[str, str]
     """Make the evidence's rows of a CSV; `stood` is where the history stood."""
     checkpoint = {"checkpoint": "" if stood is None else stood.name}
     for judged in found:
-        yield from (row | checkpoint for row in _rows(judged))
+        yield from (row | checkpoint for row in _rows(judged, _text))
         yield from (_whole(judged) | {"problem": str(problem)} | checkpoint for problem in judged.of_file)
 
 
 def as_page(found: list[Judged], period: str, revision: str, stood: Stand | None) -> str:
     """Write the evidence as one HTML page; `stood` is where the history stood."""
-    reviews = [
-        {
-            "judged": each,
-            "rows": [
-                {**row, "values": in_words(line.data.get("values"))}
-                for row, line in zip(_rows(each), each.review.lines, strict=True)
-            ],
-            "problems": each.of_file,
-        }
-        for each in found
-    ]
-    context = {
-        "period": period,
-        "revision": revision,
-        "reviews": reviews,
-        "summary": _headline(found),
-        "totals": list(_totals(found)),
-        "stood": stood,
-    }
-    return _template().render(context).replace("##[", "#&#35;[")  # which is a command to GitHub's runners
+    reviews = [(each, [*_rows(each, in_words)]) for each in found]
+    about = {"period": period, "revision": revision, "summary": _headline(found), "stood": stood}
+    page = _template().render(about, reviews=reviews, totals=_totals(found))
+    return page.replace("##[", "#&#35;[")  # which is a command to GitHub's runners
 
 
 def as_table(found: list[Judged], period: str, today: date, *, markdown: bool) -> Iterator[str]:
@@ -159,13 +143,14 @@ def _whole(judged: Judged) -> dict[str, str]:
     return {"period": review.period, "integration": review.integration, **kept}
 
 
-def _rows(judged: Judged) -> Iterator[dict[str, str]]:
+def _rows(judged: Judged, values: Callable[[Any], str]) -> Iterator[dict[str, str]]:
     for line in judged.review.lines:
         given = judged.reviewers.get(line.index)
         by = fields(given, "author", "committer", "granted_in", "committed_at")
         yield {
             **_whole(judged),
             **{key: _text(line.data.get(key)) for key in SAID},
+            "values": values(line.data.get("values")),
             "who": line.who,
             "name": judged.names.get(line.index, ""),
             "decision": line.decision or "",
