@@ -105,12 +105,7 @@ def option(*names: str, cls: type[click.Option] = _Option, **settings: Any) -> C
 
 
 of_hires = option(
-    "--hire",
-    "hires",
-    multiple=True,
-    metavar="ID",
-    shell_complete=complete.hires,
-    help="Only this hire; repeatable.",
+    "--hire", "hires", multiple=True, metavar="ID", shell_complete=complete.hires, help="Only this hire; repeatable."
 )
 of_integrations = option(
     "--integration",
@@ -168,10 +163,7 @@ def _shared(*names: str, **settings: Any) -> Callable[[Any], Any]:
 _SHARED = (
     _shared("-v", "--verbose", is_flag=True, help="Log more."),
     _shared(
-        "--log-format",
-        type=click.Choice(["console", "json"]),
-        default="console",
-        help="Format of logs on stderr.",
+        "--log-format", type=click.Choice(["console", "json"]), default="console", help="Format of logs on stderr."
     ),
     _shared(
         "--output",

@@ -48,20 +48,8 @@ def _seen(char: str) -> str:
 
 FIELDS = frozenset(
     {
-        "access_token",
-        "refresh_token",
-        "id_token",
-        "code_verifier",
-        "client_secret",
-        "registration_access_token",
-        "device_code",
-        "assertion",
-        "client_assertion",
-        "password",
-        "token",
-        "secret",
-        "jwt",
-        "api_key",
+        *("access_token", "refresh_token", "id_token", "code_verifier", "device_code", "assertion", "client_assertion"),
+        *("client_secret", "registration_access_token", "password", "token", "secret", "jwt", "api_key"),
     }
 )
 

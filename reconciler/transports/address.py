@@ -17,15 +17,7 @@ Origin = tuple[str, str, int]
 
 LONGEST = 16_384
 
-_PORTS = {
-    "http": 80,
-    "https": 443,
-    "ldap": 389,
-    "ldaps": 636,
-    "mysql": 3306,
-    "postgresql": 5432,
-    PROGRAM: 0,
-}
+_PORTS = {"http": 80, "https": 443, "ldap": 389, "ldaps": 636, "mysql": 3306, "postgresql": 5432, PROGRAM: 0}
 _ADDRESS = re.compile(
     r"(?:(?P<scheme>https?|ldaps?|postgresql|mysql)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]{1,253})(?::(?P<port>\d{0,5}))?"
     r"|exec:(?P<program>[A-Za-z0-9][A-Za-z0-9_.-]{0,99}))"

@@ -70,16 +70,8 @@ def environment(redact: Callable[[str], str]) -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    made.filters |= {
-        "described": described,
-        "redacted": redact,
-        "moment": _moment,
-        "ago": _ago,
-        "commit": _commit,
-        "badge": _badge,
-        "marked": _marked,
-        "text": _text,
-    }
+    made.filters.update(described=described, redacted=redact, moment=_moment, ago=_ago)
+    made.filters.update(commit=_commit, badge=_badge, marked=_marked, text=_text)
     made.globals.update(url=url, count=_count, tone=_tone, version=VERSION)
     made.globals.update(every_status=list(Status), every_event=list(EventType))
     return made

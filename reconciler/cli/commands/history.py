@@ -39,19 +39,8 @@ if TYPE_CHECKING:
     from reconciler.repository.git.checkout import Checkout
 
 COLUMNS = (
-    "at",
-    "hire",
-    "access",
-    "integration",
-    "event",
-    "revision",
-    "author",
-    "signer",
-    "detail",
-    "granted_in",
-    "approved_by",
-    "digest",
-    "by",
+    *("at", "hire", "access", "integration", "event", "revision", "author", "signer", "detail"),
+    *("granted_in", "approved_by", "digest", "by"),
 )
 
 

@@ -21,32 +21,10 @@ if TYPE_CHECKING:
     from reconciler.review.signed_off import Judged
 
 COLUMNS = (
-    "period",
-    "integration",
-    "who",
-    "name",
-    "access",
-    "values",
-    "since",
-    "last_used",
-    "granted_in",
-    "author",
-    "approved_by",
-    "decision",
-    "reason",
-    "reviewer",
-    "committer",
-    "decided_in",
-    "decided_at",
-    "signer",
-    "open",
-    "problem",
-    "revision",
-    "read_at",
-    "complete",
-    "history",
-    "digest",
-    "checkpoint",
+    *("period", "integration", "who", "name", "access", "values", "since", "last_used"),
+    *("granted_in", "author", "approved_by", "decision", "reason"),
+    *("reviewer", "committer", "decided_in", "decided_at", "signer", "open", "problem"),
+    *("revision", "read_at", "complete", "history", "digest", "checkpoint"),
 )
 """The columns of the CSV. It has a row for each line of a review, and one for each problem of a whole file."""
 

@@ -228,24 +228,9 @@ def page(lines: Iterable[str], *, paged: bool = True) -> None:
 
 
 COLUMNS = (
-    "hire",
-    "name",
-    "email",
-    "access",
-    "integration",
-    "values",
-    "status",
-    "action",
-    "since",
-    "granted_in",
-    "author",
-    "approved_by",
-    "checked_at",
-    "reason",
-    "source",
-    "due_at",
-    "done_at",
-    "end",
+    *("hire", "name", "email", "access", "integration", "values", "status", "action", "since"),
+    *("granted_in", "author", "approved_by", "checked_at", "reason", "source"),
+    *("due_at", "done_at", "end"),
 )
 """The columns of a CSV; scripts and spreadsheets depend on them."""
 
