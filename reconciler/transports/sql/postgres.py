@@ -39,15 +39,11 @@ IN_DOUBT = ("57P", "08", "40003")
 or another node lost, "statement completion unknown"."""
 
 _HARMLESS = {
-    "options": " ",
+    **dict.fromkeys(("options", "requirepeer"), " "),
+    **dict.fromkeys(("passfile", "sslcert", "sslkey", "sslcrl", "sslcrldir"), NOWHERE),
+    **dict.fromkeys(("sslcertmode", "gssencmode", "load_balance_hosts"), "disable"),
     "application_name": "access-reconciler",
     "client_encoding": "UTF8",
-    "passfile": NOWHERE,
-    "sslcert": NOWHERE,
-    "sslkey": NOWHERE,
-    "sslcertmode": "disable",
-    "sslcrl": NOWHERE,
-    "sslcrldir": NOWHERE,
     "sslsni": "1",
     "sslnegotiation": "postgres",
     "sslcompression": "0",
@@ -55,15 +51,12 @@ _HARMLESS = {
     "ssl_max_protocol_version": "TLSv1.3",
     "min_protocol_version": "3.0",
     "max_protocol_version": "3.0",
-    "requirepeer": " ",
     "require_auth": "password,md5,scram-sha-256,none",
     "gsslib": "gssapi",
     "channel_binding": "prefer",
-    "gssencmode": "disable",
     "gssdelegation": "0",
     "krbsrvname": "postgres",
     "target_session_attrs": "any",
-    "load_balance_hosts": "disable",
 }
 """Each parameter that libpq would take from the environment where it is not given."""
 
