@@ -356,7 +356,7 @@ class Record(Frozen):
         if not self.phase.unsettled or self.revoking or not self.leaves_something:
             return self.snapshot
         sent = not self.provided or any(step.may_have_effect for step in self.run.steps)
-        return (sent and self.run.values) or self.snapshot
+        return {**self.snapshot, **self.run.values} if sent else self.snapshot
 
 
 class Decision(Frozen):

@@ -596,6 +596,20 @@ def test_a_value_that_only_a_removal_uses_is_kept_while_git_has_it(pruning, acco
     assert len(accounts.calls("DELETE", "/seats/5")) == 1
 
 
+def test_a_value_that_only_a_removal_uses_is_kept_of_an_account_that_is_half_made(pruning, accounts, repo):
+    accounts.fail_next(1, 500, method="POST", prefix="/teams")
+    without(repo, TOOL, extra={"SEAT": "5"})
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.RETRYING
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["revoke"][0]["url"] += "?seat={{SEAT}}"
+    repo.manifest("tool", manifest)
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.RETRYING
+    without(repo)
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert [call.target for call in accounts.calls("DELETE")] == ["/users/ada%40example.com?seat=5"]
+
+
 @pytest.mark.parametrize("half", [False, True], ids=["not begun", "failed before"])
 def test_who_left_before_the_removal_asked_for_a_value_waits_for_a_person(pruning, accounts, repo, half):
     """The row was orphaned, with exit code 0, and stayed so although the account was removed there."""
