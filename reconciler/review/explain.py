@@ -76,8 +76,9 @@ def explain(
         noted = record.orphaned_at is not None or status in (Status.REVOKED, Status.RETRYING, Status.FAILED)
         if grant is None and not (noted or locked):
             status, reason = Status.ORPHANED, "git no longer wants it; the next pass takes note of it"
-    if status is Status.ORPHANED and not revocable:
-        return Explanation(status, reason, values, _BY_HAND_ONLY)
+    if status is Status.ORPHANED and (not revocable or code is ReasonCode.UNABLE):
+        why = "what would take it away cannot be sent" if revocable else "the manifest has no revoke"
+        return Explanation(status, reason, values, (f"nothing on its own: {why}", _BY_HAND))
     if record is None:
         assert grant is not None  # by which it was decided
         record = Record(grant.key, grant.email, grant.integration, grant.service, grant.source)
@@ -170,10 +171,7 @@ _FOLLOWS = {
 }
 """What happens next, for statuses that decide it alone."""
 
-_BY_HAND_ONLY = (
-    "nothing on its own: the manifest has no revoke",
-    "remove the account at the service: it is revoked once a pass no longer finds it",
-)
+_BY_HAND = "remove the account at the service: it is revoked once a pass no longer finds it"
 """What happens next to an orphan that no request can revoke."""
 
 

@@ -275,6 +275,26 @@ def test_an_orphan_that_no_request_takes_away(repo: Repo, accounts: AccountServi
     )
 
 
+def test_an_orphan_whose_removal_lacks_a_value(saas: Repo, accounts: AccountService, call: Call) -> None:
+    assert saas.gnupg is not None
+    saas.settings(gnupg_home=saas.gnupg.path, prune="revoke")
+    saas.commit()
+    call(saas, "--yes")
+    saas.remove("hires/ada.yaml")
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["revoke"][0]["url"] += "?seat={{SEAT}}"
+    saas.manifest("saas", manifest)
+    saas.commit()
+    assert call(saas, "--yes").code == 1
+    assert call(saas, "status").code == 1
+    out = call(saas, "explain", "ada", "saas").out
+    assert out.startswith("ada/saas: orphaned: no longer in git; variable {{SEAT}} is not known: remove the account")
+    assert out.endswith(
+        "\n  nothing on its own: what would take it away cannot be sent\n"
+        "  remove the account at the service: it is revoked once a pass no longer finds it\n"
+    )
+
+
 def test_a_broken_file_holds_its_grants(saas: Repo, call: Call) -> None:
     call(saas)
     saas.write("hires/ada.yaml", "email: [\n")
