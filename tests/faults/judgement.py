@@ -521,8 +521,8 @@ class Judgement:
         }
 
     def _blind(self, git: Git, now: datetime) -> dict[Grant, Duty]:
-        """What would have to become of every grant if no service could be asked."""
-        commands, self.commands = self.commands, {}
+        """What would have to become of every grant if no service could be asked, and nothing were suspended."""
+        commands, self.commands, git = self.commands, {}, replace(git, suspended=())
 
         def look(grant: Grant) -> Seen:
             return Seen.NOT_ASKED if grant[1] == "hook" else Seen.NOTHING_KNOWN
@@ -892,15 +892,15 @@ class Judgement:
         )
         return count.limits if count.is_of_now else _limits(count, own, adds=adds)
 
-    def _elsewhere(self, integration: str, duties: Collection[Grant]) -> set[Grant]:
-        """Who leaves by the revision beside these, and counts, and is not held already."""
+    def _elsewhere(self, integration: str, duties: Mapping[Grant, Duty]) -> set[Grant]:
+        """Who leaves by the revision beside these, but for the suspended ones, and counts, and is not held already."""
+        met = {grant for grant, duty in duties.items() if duty.status != "suspended" or duty.exempt}
         leaving = self.count.leaving if self.count is not None else ()
         rows = {grant: self.rows[grant] for grant in self._standing(leaving) if grant[1] == integration}
         return {
             grant
             for grant, row in rows.items()
-            if row.phase is Phase.REVOKED
-            or not (row.guarded or grant in duties or (row.revoking and row.phase in OPEN))
+            if row.phase is Phase.REVOKED or not (row.guarded or grant in met or (row.revoking and row.phase in OPEN))
         }
 
     def _makes(self, grant: Grant, duty: Duty) -> bool:
