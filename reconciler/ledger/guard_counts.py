@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from reconciler.ledger.reading import LedgerPart, Reading, in_batches
 from reconciler.model.grant import APART, Key, Phase, Record
+from reconciler.model.run import Kind
 from reconciler.model.status import ReasonCode, Status
 
 RESYNC = "resync_attempt"
@@ -110,8 +111,9 @@ class GuardCounts(LedgerPart):
 
     def taken_from(self, hires: Collection[str]) -> set[Key]:
         """List the grants of some hires that attempts took away, whoever asked for them."""
-        query = "SELECT hire, access FROM attempts WHERE kind IN ('revoke', 'withdraw') AND hire IN :hires"
-        return {Key(*cells) for names in in_batches(hires) for cells in self._cells(query, hires=names)}
+        query = "SELECT hire, access FROM attempts WHERE kind IN :kinds AND hire IN :hires"
+        kinds = [kind for kind in Kind if kind.takes_away]
+        return {Key(*cells) for names in in_batches(hires) for cells in self._cells(query, kinds=kinds, hires=names)}
 
     def held_alike(self, since: Since) -> list[tuple[Held, int, int, int]]:
         """Count the grants that the guard holds, those alike together.

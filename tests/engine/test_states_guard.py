@@ -896,7 +896,7 @@ def test_new_entries_that_waited_count_over_all_parts(few, accounts, repo, waits
     assert len(accounts.calls("POST")) == 8
 
 
-@pytest.mark.parametrize("how", ["its time is over", "a person revokes it"])
+@pytest.mark.parametrize("how", ["its time is over", "a person revokes it", "a lock"])
 def test_what_ends_by_itself_or_by_hand_leaves_the_others_held_that_left_with_it(accounts, repo, how):
     machine = confirmed(repo, accounts, until="2026-12-01T10:00Z")
     end(repo, range(8, 20), "2026-12-31")
@@ -905,7 +905,9 @@ def test_what_ends_by_itself_or_by_hand_leaves_the_others_held_that_left_with_it
     assert len(held(machine.reconcile())) == 12
     if how == "its time is over":
         machine.clock.turn(hours=1)
-        machine.reconcile()
+    for number in range(8) if how == "a lock" else ():
+        machine.lock(f"h{number:02}", addresses=[f"h{number:02}@example.com"], delete=True)
+    machine.reconcile()
     for number in range(8) if how == "a person revokes it" else ():
         machine.reconcile(hires=[f"h{number:02}"], by_hand={(f"h{number:02}", "tool"): "revoke"})
     others = {f"h{number:02}" for number in range(8, 12)}
