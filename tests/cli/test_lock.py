@@ -161,19 +161,16 @@ def test_lock_names_what_a_person_has_to_do(there: Repo, accounts: AccountServic
     assert call_cli(there, "status").code == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "why"),
-    [
+def test_lock_refuses_what_cannot_be_meant(there: Repo) -> None:
+    for arguments, why in (
         (("ada",), "Missing option '--reason'"),
         (("ada", "--reason", " "), "--reason is empty"),
         (("ada", "--reason", "x", "--until", "soon"), "--until soon: write a date"),
         (("ada", "--reason", "x", "--until", "2020-01-01"), "is over already"),
         (("adda", "--reason", "x"), "neither git nor the ledger has adda"),
-    ],
-)
-def test_lock_refuses_what_cannot_be_meant(there: Repo, arguments: tuple[str, ...], why: str) -> None:
-    refused = call_cli(there, "lock", *arguments)
-    assert (refused.code, why in refused.err) == (64, True), refused.err
+    ):
+        refused = call_cli(there, "lock", *arguments)
+        assert (refused.code, why in refused.err) == (64, True), refused.err
 
 
 @pytest.mark.parametrize(

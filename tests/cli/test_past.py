@@ -172,11 +172,11 @@ def test_every_output_has_values_giver_and_approver(past: Repo, call: Call) -> N
     assert f"approved by {GRACE}" in call(past, "status", "--at", at(0.5), "--output", "markdown").out
 
 
-@pytest.mark.parametrize("when", ["2999-01-01", "7d", "start", "2025-13-01", "gestern"])
-def test_what_is_no_time_or_lies_ahead_is_wrong_usage(past: Repo, call: Call, when: str) -> None:
-    done = call(past, "status", "--at", when)
-    assert (done.code, done.out) == (64, "")
-    assert f"--at {when}: " in done.err
+def test_what_is_no_time_or_lies_ahead_is_wrong_usage(past: Repo, call: Call) -> None:
+    for when in ("2999-01-01", "7d", "start", "2025-13-01", "gestern"):
+        done = call(past, "status", "--at", when)
+        assert (done.code, done.out) == (64, ""), when
+        assert f"--at {when}: " in done.err
 
 
 def test_before_the_first_line_nothing_is_known(past: Repo, call: Call) -> None:
