@@ -108,18 +108,19 @@ def progress(steps: Iterable[Step], texts: tuple[str, ...], first: Callable[[Ste
     """Determine where an interrupted run continues (docs/design/rules.md, "The ledger and the retry").
 
     The first request that could change anything counts as done where it is as `first` says, too: once the account is
-    there, that request made it, although its answer never came or said that it is not ready yet. `texts` are the
-    digests of the manifest's requests as they are now.
+    there, that request made it, although its answer never came or said that it is not ready yet. One that was passed
+    over, for what it needs is gone, counts as done with the one after it. `texts` are the digests of the manifest's
+    requests as they are now.
     """
     ordered = sorted(steps, key=lambda step: step.index)
     first_change = next((step.index for step in ordered if step.mutates), None)
     done = 0
     for step in ordered:
-        counts = step.outcome is Outcome.DONE or (step.index == first_change and first(step))
-        if step.index != done or not counts:
+        counts = step.outcome is Outcome.DONE or (step.index == first_change == done and first(step))
+        if not counts:
             break
-        done += 1
-    same = done <= len(texts) and all(step.text == texts[step.index] for step in ordered[:done])
+        done = step.index + 1
+    same = done <= len(texts) and all(step.text == texts[step.index] for step in ordered if step.index < done)
     return Progress(done, len(texts), any(step.may_have_effect for step in ordered), same)
 
 

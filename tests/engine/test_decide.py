@@ -194,6 +194,8 @@ PROGRESS = {
     "it made the account, which is not ready yet": (steps(Outcome.UNMET), 1, True),
     "a later condition not met is not done": (steps(Outcome.DONE, Outcome.UNMET), 1, True),
     "all done": (steps(Outcome.DONE, Outcome.DONE, Outcome.DONE), 3, True),
+    "one passed over": ((Step(0, "a", False, Outcome.DONE), Step(2, "c", True, Outcome.DONE)), 3, True),
+    "one passed over, the next lost": ((Step(0, "a", False, Outcome.DONE), Step(2, "c", True, Outcome.LOST)), 1, True),
 }
 
 

@@ -748,15 +748,19 @@ def test_a_lost_answer_counts_as_done_where_the_account_is_gone(two_steps, accou
     ]
 
 
-def test_what_cannot_be_looked_up_any_more_is_gone_with_the_account(two_steps, accounts, repo):
+@pytest.mark.parametrize("again", [None, "/archive", "/report"])
+def test_what_cannot_be_looked_up_any_more_is_gone_with_the_account(two_steps, accounts, repo, again):
+    """Also where it is continued after that: then what cannot be sent failed it all the same."""
     accounts.route("DELETE", "/seats/{email}", 204)
     accounts.route("GET", "/ids/{email}", lambda _received, email: {"id": "5"} if email in accounts.people else 404)
+    accounts.route("POST", "/report", {"ok": True})
     manifest = accounts.manifest(team=True, revoke=True)
     manifest["revoke"] = [
         {"url": f"{accounts.url}/seats/{{{{email}}}}", "method": "DELETE"},
         {"url": f"{accounts.url}/ids/{{{{email}}}}", "method": "GET", "store_data": {"ID": "id"}},
         {"url": f"{accounts.url}/ids/{{{{ID}}}}", "method": "DELETE"},
         {"url": f"{accounts.url}/archive", "data": {"who": "{{email}}"}},
+        {"url": f"{accounts.url}/report", "data": {"who": "{{email}}"}},
     ]
     repo.manifest("tool", manifest)
     repo.commit()
@@ -764,9 +768,14 @@ def test_what_cannot_be_looked_up_any_more_is_gone_with_the_account(two_steps, a
     assert row(two_steps.reconcile(), "ada", "tool").status is Status.RETRYING
     accounts.people.clear()
     two_steps.clock.turn(hours=1)
+    if again:
+        accounts.fail_next(1, 500, prefix=again)
+        assert row(two_steps.reconcile(), "ada", "tool").status is Status.FAILED
+        two_steps.enqueue("retry", "ada", "tool")
     assert row(two_steps.reconcile(), "ada", "tool").status is Status.REVOKED
     assert [call.path for call in accounts.calls("DELETE")] == ["/seats/ada@example.com"]
-    assert len(accounts.calls("POST", "/archive")) == 1
+    sent = [call.path for call in accounts.calls("POST") if call.path in ("/archive", "/report")]
+    assert sent == sorted(["/archive", "/report", *([again] if again else [])])
 
 
 @pytest.mark.parametrize("first", ["fails", "is not as expected"])

@@ -113,6 +113,7 @@ class Executor:
             kept=kept,
             detail=detail,
             noted=job.prepared.stored.own,
+            gone=job.gone,
             place=resume,
         )
 
@@ -133,7 +134,7 @@ class Executor:
             try:
                 await self._send(run, step, request)
             except (_Failed, Blocked, TransportError) as error:
-                if isinstance(error, MissingVariable) and error.name in run.gone:
+                if isinstance(error, MissingVariable) and error.name in run.gone and place < run.job.may_be_gone:
                     continue  # it would take away what is not there
                 why = f"{error}{run.job.unanswered}" if isinstance(error, MissingVariable) else str(error)
                 raise _Failed(f"request {place + 1} of {len(requests)} ({request.method}): {why}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from reconciler.model.template import roots
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Missing
 from reconciler.repository.desired import Desired
+from reconciler.requests.match import GONE
 from reconciler.transports.messages import Response
 
 
@@ -70,6 +71,13 @@ class AttemptRequest(Frozen, kw_only=True):
         """
         gone = self.kind.withdraws or (self.kind.takes_away and isinstance(self.planned.verdict, Missing))
         return len(self.requests) if gone else self.withdraws
+
+    @property
+    def gone(self) -> set[str]:
+        """Return what requests that are done were to store of what is gone."""
+        place = min(self.resume, self.may_be_gone)
+        steps = [step for step in self.record.run.steps if step.index < place and step.status in GONE]
+        return {name for step in steps for name in self.requests[step.index].store_data}
 
     @property
     def wanted(self) -> Grant | None:
@@ -131,14 +139,14 @@ class RunningAttempt:
     detail: str
     noted: Mapping[str, Any]
     """What the ledger has as stored of the account."""
+    gone: set[str]
+    """What requests were to store of what is gone: nothing is sent that needs it."""
     said: str = ""
     """What the service answered last."""
     place: int = 0
     """Which request is sent, or was sent last."""
     made: bool = False
     """Whether an account was made, as far as the ledger knows: also while an answer is awaited."""
-    gone: set[str] = field(default_factory=set)
-    """What requests were to store of what is gone: nothing is sent that needs it."""
     effect: bool = False
     """Whether a request that may make the account was answered, or its answer lost, and not refused."""
 
