@@ -122,7 +122,6 @@ def _read_by(text: Callable[[str], At]) -> BeforeValidator:
     def read(value: Any) -> At:
         return At(kind="date", day=value) if isinstance(value, date) else text(value if isinstance(value, str) else "")
 
-    read.__name__ = text.__name__  # by which the schema for editors knows what it takes
     return BeforeValidator(read)
 
 
