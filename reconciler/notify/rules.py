@@ -38,7 +38,7 @@ SHOWN = 20
 ANSWERED = frozenset({Status.PRESENT, Status.DIFFERS, Status.MISSING, Status.UNCONFIRMED})
 """The statuses that show that a check was answered; others do not show whether there was one."""
 
-SAME = frozenset({Status.UNKNOWN, Status.ORPHANED, Status.SUSPENDED, Status.SCHEDULED, Status.INVALID, Status.BLOCKED})
+SAME = frozenset({Status.UNKNOWN, Status.SUSPENDED, Status.SCHEDULED, Status.INVALID, Status.BLOCKED})
 """The statuses in which a grant that differs is as it was, as far as anybody knows."""
 
 HELD_BACK = frozenset({Status.SUSPENDED, Status.SCHEDULED, Status.INVALID, Status.BLOCKED, Status.FAILED})
@@ -156,6 +156,7 @@ class AlertState(Struct):
     overdue: set[str] = set()
     blocked: set[str] = set()
     differing: set[str] = set()
+    unable: set[str] = set()
     told: dict[str, list[str]] = {}
     """When news of a kind about an integration was sent recently."""
     waiting: dict[str, News] = {}
@@ -192,7 +193,8 @@ def alerts_of(
         *_grown(state.failed, rows, NewsKind.FAILED, _failed, _among(HELD_BACK)),
         *_grown(state.overdue, rows, NewsKind.OVERDUE, lambda row: row.overdue, lambda row: row.action.acts),
         *_grown(state.blocked, rows, NewsKind.BLOCKED, _among({Status.BLOCKED}), _among(HELD_BACK - {Status.FAILED})),
-        *_grown(state.differing, rows, NewsKind.DIFFERS, _left_to_a_person, _among({Status.DIFFERS, *SAME})),
+        *_grown(state.differing, rows, NewsKind.DIFFERS, _differs, _among({Status.DIFFERS, *SAME})),
+        *_grown(state.unable, rows, NewsKind.DIFFERS, _is_unable, _among({Status.ORPHANED, *SAME})),
         *_happened(events),
     ]
     _drop_solved(state, rows)
@@ -261,9 +263,14 @@ def _failed(row: Row) -> bool:
     return row.status is Status.FAILED or row.locked in (LockState.FAILED, LockState.MANUAL)
 
 
-def _left_to_a_person(row: Row) -> bool:
-    """Whether a grant is not as git wants it, and that is not reported as drift."""
-    return row.waits_for_person and row.code is not ReasonCode.DRIFT
+def _differs(row: Row) -> bool:
+    """Whether a grant that git wants differs, and that is not reported as drift."""
+    return row.waits_for_person and row.code not in (ReasonCode.DRIFT, ReasonCode.UNABLE)
+
+
+def _is_unable(row: Row) -> bool:
+    """Whether a grant cannot be taken away but by a person."""
+    return row.waits_for_person and row.code is ReasonCode.UNABLE
 
 
 def _happened(events: Iterable[Event]) -> list[News]:
@@ -300,7 +307,7 @@ def _drop_solved(state: AlertState, rows: Iterable[Row]) -> None:
         NewsKind.FAILED: state.failed,
         NewsKind.OVERDUE: state.overdue,
         NewsKind.BLOCKED: state.blocked,
-        NewsKind.DIFFERS: state.differing,
+        NewsKind.DIFFERS: state.differing | state.unable,
     }
     seen = {f"{row.hire}/{row.access}": _mark(row) for row in rows} if state.waiting else {}
     for name, item in [*state.waiting.items()]:

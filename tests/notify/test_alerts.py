@@ -240,6 +240,12 @@ class TestHistory:
         assert office.finds([row("ada", Status.PRESENT)]) == []
         assert office.finds(left) == [NewsKind.DIFFERS]
 
+    def test_account_that_differed_and_cannot_be_taken_away_is_alerted_as_that(self, office: Office) -> None:
+        differs, left = row("ada", Status.DIFFERS, "role: member"), row("ada", Status.ORPHANED, "no longer in git")
+        unable = replace(left, code=ReasonCode.UNABLE)
+        told = [bool(office.finds([each])) for each in (differs, unable, left, unable, differs, left, differs)]
+        assert told == [True, True, False, False, True, False, True]
+
     def test_update_is_not_alerted_and_drift_is(self, office: Office) -> None:
         todo = replace(row("ada", Status.DIFFERS, "role: owner"), action=Action.UPDATE, code=ReasonCode.DRIFT)
         drift = replace(lost("ada"), event=EventType.DIFFERED, detail=todo.reason, code=todo.code)
