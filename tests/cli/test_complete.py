@@ -96,7 +96,8 @@ def test_completion_reads_plain_files_only_and_leaves_nothing(team: Repo) -> Non
     assert sorted(team.root.rglob("*")) == before
 
 
-def test_completion_loads_nothing_that_takes_long(team: Repo) -> None:
+@pytest.mark.parametrize("typed", ["explain ada ", "lock ", "review start "])
+def test_completion_loads_nothing_that_takes_long(team: Repo, typed: str) -> None:
     """No database, no HTTP, no models: a person waits between two keys."""
     program = """
 import sys
@@ -107,7 +108,8 @@ except SystemExit:
     pass
 print(sorted({"sqlalchemy", "httpx", "pydantic", "pygit2"} & sys.modules.keys()))
 """
-    words = {"COMP_WORDS": "reconcile explain ada ", "COMP_CWORD": "3", "_RECONCILE_COMPLETE": "bash_complete"}
+    place = str(1 + typed.count(" "))
+    words = {"COMP_WORDS": f"reconcile {typed}", "COMP_CWORD": place, "_RECONCILE_COMPLETE": "bash_complete"}
     command = [sys.executable, "-c", f"import sys; sys.argv[0] = 'reconcile'\n{program}"]
     done = subprocess.run(
         command, cwd=team.root, env=team.environment(words), capture_output=True, text=True, check=True

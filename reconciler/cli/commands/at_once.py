@@ -20,7 +20,6 @@ from reconciler.cli.commands.status import rows_of
 from reconciler.cli.context import Here, Refused, named_grants, suggest_from_ledger
 from reconciler.cli.options import PassOptions, SharedOptions, as_given, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.model.base import duration
 from reconciler.model.errors import StateLockedError, UsageError
 from reconciler.model.grant import APART, Key, Phase
 from reconciler.model.selection import PassRequest, Selection
@@ -187,6 +186,7 @@ class _Person:
 
     def moment(self, text: str) -> datetime:
         """Read when the lock ends. Raises UsageError."""
+        from reconciler.model.base import duration
         from reconciler.model.hire import moment
 
         now = self.here.context.clock.now()

@@ -12,7 +12,6 @@ from reconciler.cli.context import Here, Refused, run_in_context
 from reconciler.cli.options import SharedOptions, as_given, of_integrations, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import count, echo, emit, emit_csv, emit_json, takes_utf8
-from reconciler.model.base import day as day_of
 from reconciler.model.errors import UsageError
 from reconciler.repository.naming import line_in
 
@@ -51,6 +50,7 @@ def start(
     or if PERIOD was started already.
     """
     from reconciler.intake.files import path_of, review_text, write_all
+    from reconciler.model.base import day as day_of
     from reconciler.repository.reviews import REVIEWS
 
     if options.output in ("csv", "html"):
