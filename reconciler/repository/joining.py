@@ -74,7 +74,12 @@ class Join:
             for item, span in spans
             if self._over(hire, item.entry, span, self._now) is None
         ]
-        others = [(item, item.request is None or self._allows(hire, item.entry, held)) for item, _, held in wanted]
+        asked = {item.entry.integration for item, _, _ in wanted if item.request is not None}
+        others = [
+            (item, item.request is None or self._allows(hire, item.entry, held), self._told_by(hire, item.entry))
+            for item, _, held in wanted
+            if item.entry.integration in asked
+        ]
         grants = [
             self._grant(person, item, span, held, self._requested(hire, item, others)) for item, span, held in wanted
         ]
@@ -178,17 +183,18 @@ class Join:
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def _requested(
-        self, hire: Hire, item: SourcedEntry, others: Iterable[tuple[SourcedEntry, bool]]
+        self, hire: Hire, item: SourcedEntry, others: Iterable[tuple[SourcedEntry, bool, tuple[str, dict[str, Any]]]]
     ) -> Requested | None:
         """Return what a request says of itself, and why it is refused, if it is; None for other entries.
 
-        `others` are the hire's entries, each with whether it is allowed and fits.
+        `others` are the hire's entries, each with whether it is allowed and fits, and what tells its account.
         """
         if item.request is None:
             return None
         asked, entry, offers = item.request.model, item.entry, self._files.offers
         refusal = offers.refusal(hire, entry, self._lasts(hire, entry))
-        same = [each for each in others if each[0] is not item and self._same_account(hire, each[0].entry, entry)]
+        mine = self._told_by(hire, entry)
+        same = [(each, counts) for each, counts, told in others if each is not item and told == mine]
         return Requested(
             asked.reason,
             asked.requested_by,
@@ -217,12 +223,11 @@ class Join:
             return False
         return True
 
-    def _same_account(self, hire: Hire, one: Entry, other: Entry) -> bool:
-        """Whether two entries of a hire are for the same account: its check asks the same for both."""
-        return one.integration == other.integration and self._told_by(hire, one) == self._told_by(hire, other)
+    def _told_by(self, hire: Hire, entry: Entry) -> tuple[str, dict[str, Any]]:
+        """Return the integration, and the form's values that tell an entry's account, as services compare them.
 
-    def _told_by(self, hire: Hire, entry: Entry) -> dict[str, Any]:
-        """Return the form's values that tell an entry's account from others, as services compare them."""
+        Two entries of a hire of which they are the same are for one account: its check asks the same for both.
+        """
         loaded = self._files.manifests.get(entry.integration)
         asked = None if loaded is None else _asked(loaded.model)
         try:
@@ -232,7 +237,8 @@ class Join:
         form = () if loaded is None else (field.id for field in loaded.model.form)
         values = {name: hire.extra[name] for name in form if name in hire.extra}
         values |= {name: value for name, value in {**entry.values, **fitting}.items() if value is not None}
-        return {name: _compared(value) for name, value in values.items() if asked is None or name in asked}
+        compared = {name: _compared(value) for name, value in values.items() if asked is None or name in asked}
+        return entry.integration, compared
 
     def _fits_from(self, hire: Hire, entry: Entry) -> datetime | None:
         """Return when what is left until a request's end will be short enough; None where that is not what is wrong."""

@@ -84,6 +84,19 @@ def test_ten_thousand_entries_that_need_each_other(circle: bool) -> None:
         assert not any(grant.hold for grant in grants)
 
 
+@pytest.mark.no_cover  # the same lines thousands of times
+def test_many_requests_of_one_hire_for_one_integration() -> None:
+    manifest = f"{MANIFEST}form: [{{id: SEAT, type: input}}]\nexists: {{url: '{{{{SEAT}}}}', expected: x}}\n"
+    asked = "hire: ada\nreason: on call\naccess: {integration: tool, for: 3d, values: {SEAT: '%d'}}\n"
+    files = {f"config/requests/r{number}.yaml": (asked % (number // 2)).encode() for number in range(600)}
+    files |= {"hires/ada.yaml": ADA[:-8].encode(), "manifests/tool.yaml": manifest.encode()}
+    known = Desired(Reader().load(Files(files)), date(2026, 12, 1))
+    with at_most(3):
+        grants = known.grants("ada")
+    beside = {grant.key.access: grant.requested.beside for grant in grants if grant.requested is not None}
+    assert beside == {f"r{number}": (f"r{number ^ 1}",) for number in range(600)}
+
+
 def test_a_reason_names_a_few_of_many_items() -> None:
     items = "".join(f"  - {{id: '{number}', name: Team {number}}}\n" for number in range(5000))
     manifest = f"{MANIFEST}form:\n- id: TEAM\n  type: choice\n  items:\n{items}"
