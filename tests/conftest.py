@@ -80,7 +80,7 @@ WAITING = (
 """The folders whose tests wait and start processes: each of their files is followed by one that only works, for as long
 as there are any, so that not all workers wait at once, and none finishes the suite alone."""
 
-WORKING = ("cli", "engine", "secrets")
+WORKING = ("cli", "engine", "secrets", "http")
 """Those whose tests take longest among the others."""
 
 WHOLE = frozenset({"canary", "demo", "deploy", "docs", "faults", "gallery", "journeys", "release"})
