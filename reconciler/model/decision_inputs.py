@@ -176,12 +176,17 @@ def still_wanted(grant: Grant, record: Record | None, now: datetime) -> bool:
     return end is None or end > now
 
 
-def taken_back(record: Record, grant: Grant) -> Record:
-    """Return a record as if no revision had moved its end, where git has the first again before it was revoked."""
+def taken_back(record: Record, grant: Grant, now: datetime) -> Record:
+    """Return a record as if no revision had moved its end, where git has the first again before it was revoked.
+
+    Where only the first is over, git takes the access away: that is a removal like another.
+    """
+    first, end = record.first_ends_at, record.ends_at
     stays = record.over in (None, Over.REACHED) and record.phase is not Phase.REVOKED
-    if not (stays and record.ends_moved and grant.ends_at(record.acted_at) == record.first_ends_at):
+    shorter = first is not None and first <= now and (end is None or end > now)
+    if not (stays and record.ends_moved and grant.ends_at(record.acted_at) == first) or shorter:
         return record
-    return replace(record, ends_at=record.first_ends_at, over=None)
+    return replace(record, ends_at=first, over=None)
 
 
 def acted_on(record: Record, grant: Grant, now: datetime, *, found: bool) -> Fields:

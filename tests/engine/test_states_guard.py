@@ -950,6 +950,20 @@ def test_times_that_are_moved_and_moved_back_are_over_by_themselves(accounts, re
     assert {item.status for item in machine.reconcile().rows} == {Status.REVOKED}
 
 
+@pytest.mark.parametrize("prune", ["report", "revoke"])
+def test_a_time_made_shorter_to_the_first_one_that_is_over_is_a_removal(accounts, repo, prune):
+    machine = confirmed(repo, accounts, until="2026-12-01T10:00Z")
+    repo.settings(gnupg_home=repo.gnupg.path, prune=prune)
+    end(repo, range(20), "2026-12-01T18:00Z")
+    machine.reconcile()
+    machine.clock.turn(hours=2)
+    end(repo, range(20), "2026-12-01T10:00Z")
+    report = machine.reconcile()
+    assert {item.status for item in report.rows} == {Status.ORPHANED if prune == "report" else Status.SUSPENDED}
+    assert len(held(report)) == (0 if prune == "report" else 20)
+    assert accounts.calls("DELETE") == []
+
+
 @pytest.mark.parametrize("ends", ["a time that was moved", "a later commit"])
 def test_what_is_taken_away_counts_over_all_parts_where_updates_were_held_before(few, accounts, repo, ends):
     repo.settings(gnupg_home=repo.gnupg.path, max_new=5, prune="revoke")

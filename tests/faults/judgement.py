@@ -496,7 +496,7 @@ class Judgement:
 
     def _comes(self, git: Git, grant: Grant, now: datetime) -> list[datetime]:
         """When time alone makes it arrive, or leave."""
-        row, found = self._row(git, grant), set[datetime | None]()
+        row, found = self._row(git, grant, now), set[datetime | None]()
         if _has(git, grant) and (begins := git.access(grant[0])[grant[1]].begins) is not None:
             found.add(_moment(begins))
         if row.acted_at is not None:
@@ -566,7 +566,7 @@ class Judgement:
                     if scope.covers(grant):
                         found[grant] = whole[integration]
                 elif grant in self.rows and scope.covers(grant):
-                    row = self._row(git, grant)
+                    row = self._row(git, grant, now)
                     over = row.is_over(now) and _has(git, grant)
                     stays = over or _ran_out(git, row, grant, now) is not None  # else it would begin anew
                     if not self._unreadable(git, grant) and not row.something_left and not stays:
@@ -593,7 +593,7 @@ class Judgement:
         """
         if not _has(git, grant):
             return False
-        row = self._row(git, grant)
+        row = self._row(git, grant, now)
         if row.over not in ("out", "left") and row.is_over(now) and not row.of_hire:
             return False
         anew = row.is_over(now) or row.phase is Phase.REVOKED
@@ -1089,17 +1089,22 @@ class Judgement:
         """What it needs did not come to be."""
         self.rows[grant] = replace(self.rows[grant], status="scheduled")
 
-    def _row(self, git: Git, grant: Grant) -> Row:
-        """The row, as if no revision had moved its end where git has the first one again before it was revoked."""
+    def _row(self, git: Git, grant: Grant, now: datetime) -> Row:
+        """The row, as if no revision had moved its end where git has the first one again before it was revoked.
+
+        Not where that takes the access away: the first one is over, and that which it was moved to lies ahead.
+        """
         row = self.rows.get(grant, Row())
         stays = row.over in (None, "stays") and row.phase is not Phase.REVOKED and _has(git, grant)
         if not stays or not row.moved or _end(git, grant, row.acted_at)[0] != row.first:
+            return row
+        if row.first is not None and row.first <= now and (row.ends_at is None or row.ends_at > now):
             return row
         return replace(row, ends_at=row.first, over=None)
 
     def _now(self, git: Git, grant: Grant, now: datetime) -> Row:
         """The row as it counts now: what lies further ahead than it can comes from a clock that jumped."""
-        row = self._row(git, grant)
+        row = self._row(git, grant, now)
         if row.retry_at is not None:
             row = replace(row, retry_at=min(row.retry_at, now + DELAY))
         if row.healed_at is not None:

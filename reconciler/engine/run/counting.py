@@ -219,7 +219,7 @@ class _Counting:
     def _add_new(self, planning: Planning, part: Selection, hire: str) -> None:
         """Add what a hire of whom the ledger has nothing is to be given, if its check does not find it.
 
-        What a plan would block is among it: the ledger has that as soon as it is planned, and nothing waits for it.
+        What a plan would block is among it, and is waited for as what is not checked yet.
         """
         policy, grants = planning.policy, planning.desired.grants(hire, once=True)
         for grant in wanted_by(grants, {}, policy.now):

@@ -247,7 +247,7 @@ class Planning:
             known = as_settled(known, await ledger.run(lambda reader: reader.attempts.open()), policy)
         moved = {key: row for key, row in known.items() if row.ends_moved}
         wanted = (grant for key in moved for grant in self.desired.grants(key.hire) if grant.key == key)
-        known |= {grant.key: taken_back(moved[grant.key], grant) for grant in wanted}
+        known |= {grant.key: taken_back(moved[grant.key], grant, policy.now) for grant in wanted}
         await self.yielder.pause()
 
         renamer = Renamer(
