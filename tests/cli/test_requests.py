@@ -390,6 +390,20 @@ def test_an_entry_for_an_account_that_was_asked_for_waits_until_that_is_over(
     assert accounts.calls("DELETE") == []
 
 
+def test_explain_says_which_of_two_requests_for_one_account_counts(company: Repo, call: Call) -> None:
+    """The one with the later name was acted on first: `explain` said `invalid` of it."""
+    for stem in ("queue", "a-name-before"):
+        request(company, stem)
+        company.commit()
+        call(company, "--yes")
+    counts = {"queue": "present", "a-name-before": "invalid"}
+    shown = call(company, "status", "--output", "json")
+    assert {stem: shown.grant("ada", stem)["status"] for stem in counts} == counts
+    explained = {stem: call(company, "explain", "ada", stem, "--output", "json").json for stem in counts}
+    assert {stem: each["status"] for stem, each in explained.items()} == counts
+    assert explained["a-name-before"]["reason"] == "the hire has that account already, by access queue"
+
+
 def test_a_request_for_a_later_day_takes_no_account_from_one_for_now(company: Repo, accounts: AccountService) -> None:
     request(company, "a-later-day", at="2026-12-03", **EIGHT_HOURS)
     request(company, **EIGHT_HOURS)

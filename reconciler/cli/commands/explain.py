@@ -60,8 +60,9 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
     """Collect everything about the grant, as JSON has it. Raises ReconcilerError if there is none."""
     import asyncio
 
+    from reconciler.engine.run.grants import wanted_by
     from reconciler.ledger.ledger import Ledger
-    from reconciler.model.decision_inputs import Policy, still_wanted
+    from reconciler.model.decision_inputs import Policy
     from reconciler.repository.attribution.given import who_gave
     from reconciler.repository.desired import Desired
     from reconciler.review.explain import lent_to
@@ -76,9 +77,8 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
         found = asyncio.run(who_gave(here.context.checkout, desired, Ledger(ledger), [key.hire]))
         given = (ledger.given.of([key.hire]) | found).get(key)
     record, in_git = records.get(key), any_day.get(key)
-    grant = desired.grant(key)
-    if grant is not None and not still_wanted(grant, record, policy.now):
-        grant = None
+    wanted = wanted_by(desired.grants(key.hire), records, policy.now)
+    grant = next((each for each in wanted if each.key == key), None)
     if grant is not None:  # what is over has stored something, too
         grant = replace(grant, layers=(*grant.layers, lent_to(grant, any_day.values())))
     if (subject := record if grant is None else grant) is None:
