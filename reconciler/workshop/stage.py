@@ -120,11 +120,6 @@ class _CannedClient(Client):
     def redact(self, value: Any) -> Any:
         return self._redactor.redact_all(value)
 
-    @property
-    def unanswered(self) -> list[RenderedRequest]:
-        """Return the requests that no answer of the case fits."""
-        return [each.request for each in self.exchanges if each.answer is None]
-
     def _answer(self, wire: RenderedRequest) -> Response | None:
         fitting = [index for index, answer in enumerate(self._answers) if _fits(answer, wire)]
         if not fitting:

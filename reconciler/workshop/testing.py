@@ -110,7 +110,8 @@ async def run_case(name: str, sources: ManifestSource, case: Case, reader: Reade
     exchanges = with_parts(stage.integration, scope, stage.client.exchanges)
     if prepared is not None:
         exchanges = with_rules(stage.integration, prepared.check, scope, exchanges)
-    failures = [f"{each.method} {each.url}: no answer of the case fits it" for each in stage.client.unanswered]
+    unanswered = (each.request for each in exchanges if each.answer is None)
+    failures = [f"{each.method} {each.url}: no answer of the case fits it" for each in unanswered]
     failures += _differences(case, decision.status, decision.reason, sends)
     return CaseResult(
         case,
