@@ -152,6 +152,10 @@ class Grant(Frozen):
         return values, self.manifest, self.choices, self.begins, self.needs, self.hold
 
 
+OF_BOTH = ("key", "email", "integration", "service", "source", "needs", "origin", "through", "keep")
+"""What a grant and its record both have."""
+
+
 class Phase(StrEnum):
     """The phase of a grant in the ledger."""
 
@@ -266,17 +270,7 @@ class Record(Frozen):
 
     def as_grant(self) -> Grant:
         """Make a grant from the record alone: the hire's file may be gone."""
-        return Grant(
-            key=self.key,
-            email=self.email,
-            integration=self.integration,
-            service=self.service,
-            source=self.source,
-            needs=self.needs,
-            origin=self.origin,
-            through=self.through,
-            keep=self.keep,
-        )
+        return Grant(**{name: getattr(self, name) for name in OF_BOTH})
 
     @property
     def run(self) -> OpenRun:

@@ -26,6 +26,13 @@ STATE = "state"
 """What stands in a problem for its file if it is one of the state."""
 
 
+_AS_RECORDED = (
+    *("status", "action", "reason", "attempts", "retry_at", "checked_at", "last_error", "changed", "revision"),
+    *("unseen", "code", "locked"),
+)
+"""What of a record is shown as it is."""
+
+
 class Row(Frozen):
     """One grant, as it is shown."""
 
@@ -120,32 +127,21 @@ class Row(Frozen):
             email=named.email,
             access=record.key.access,
             integration=named.integration,
-            status=record.status,
-            action=record.action,
-            reason=record.reason,
-            attempts=record.attempts,
-            retry_at=record.retry_at,
+            **{name: getattr(record, name) for name in _AS_RECORDED},
             until=record.ends_at or (grant.known_end if grant is not None else None),
             requested=grant.requested if grant is not None else None,
             over=record.ended,
             overdue=expired and record.status is not Status.REVOKED and not record.action.acts,
-            checked_at=record.checked_at,
-            last_error=record.last_error,
             source=named.source,
-            changed=record.changed,
             drifted=record.lost and record.status is Status.MISSING and record.action is Action.NONE,
             since=record.confirmed_at or record.executed_at,
             due_at=record.ends_at if record.ended else record.orphaned_at or begins,
             done_at=_done_at(record),
-            revision=record.revision,
             name=person or _name(record, grant),
             values=values,
             differs={name: (there, wanted) for name, (there, wanted) in record.differs.items()},
             leaves=record.orphaned_at is not None,
-            unseen=record.unseen,
             busy=record.status is Status.UNKNOWN and record.cause is Cause.BUSY,
-            code=record.code,
-            locked=record.locked,
         )
 
     def wanted_by(self, grant: Grant | None, *, guarded: bool) -> Row:
