@@ -66,7 +66,7 @@ WHOLE = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_
 @given(value=WHOLE)
 @example(value=NASTY)
 def test_secret_is_redacted_in_every_encoding(value: str, encode: Callable[[str], str]) -> None:
-    assume(value == value.strip())
+    assume(value == value.strip() and not value.endswith("://"))  # a protocol by itself is not masked
     # Between characters that no drawn value has: whatever is masked beyond the value shows.
     assert Redactor([value]).redact(f"\x01{encode(value)}\x01") == "\x01***\x01"
 
