@@ -964,6 +964,21 @@ def test_a_time_made_shorter_to_the_first_one_that_is_over_is_a_removal(accounts
     assert accounts.calls("DELETE") == []
 
 
+def test_a_time_moved_back_that_no_pass_has_seen_counts_over_all_parts(accounts, repo):
+    machine = confirmed(repo, accounts, until="2026-12-01T10:00Z")
+    allow(machine, repo, 25)
+    end(repo, range(6), "2026-12-01T18:00Z")
+    machine.reconcile()
+    end(repo, range(6), "2026-12-01T10:00Z")
+    end(repo, range(6, 20), "2026-12-31")
+    machine.reconcile(hires=["h19"])
+    machine.clock.turn(hours=2)
+    for number in range(6):
+        stopped = row(machine.reconcile(hires=[f"h{number:02}"]), f"h{number:02}", "tool")
+        assert "30.00 % is over 25 % (6/20)" in stopped.reason
+    assert accounts.calls("DELETE") == []
+
+
 @pytest.mark.parametrize("ends", ["a time that was moved", "a later commit"])
 def test_what_is_taken_away_counts_over_all_parts_where_updates_were_held_before(few, accounts, repo, ends):
     repo.settings(gnupg_home=repo.gnupg.path, max_new=5, prune="revoke")

@@ -496,12 +496,12 @@ class Judgement:
 
     def _comes(self, git: Git, grant: Grant, now: datetime) -> list[datetime]:
         """When time alone makes it arrive, or leave."""
-        row, found = self._row(git, grant, now), set[datetime | None]()
+        row, found = self.rows.get(grant, Row()), set[datetime | None]()
         if _has(git, grant) and (begins := git.access(grant[0])[grant[1]].begins) is not None:
             found.add(_moment(begins))
         if row.acted_at is not None:
-            end = _end(git, grant, row.acted_at)[0] if _has(git, grant) else None
-            found |= {end, row.ends_at} - {row.first}
+            ends = {_end(git, grant, row.acted_at)[0] if _has(git, grant) else None, row.ends_at}
+            found |= ends if row.ends_at != row.first else ends - {row.first}
         return [each for each in found if each is not None and each > now]
 
     def _standing(self, leaving: Collection[Grant]) -> set[Grant]:

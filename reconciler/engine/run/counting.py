@@ -207,9 +207,11 @@ class _Counting:
         planned |= {owner for key, owner in owners.items() if owner is not None and key.hire in planned}
         plan = await planning.part(replace(part, hires=frozenset(planned)), rows, Claims().begin())
         self._renamed |= plan.renamed
+        former = {new: old for old, new in plan.renamed.items()}
         for item in plan.grants:
+            key = item.grant.key
             self._add(item, planning.integrations.get(item.grant.integration))
-            self._comes(planning, item.grant, item.record)
+            self._comes(planning, item.grant, rows.get(former.get(key, key)))  # a plan takes moved ends back
 
     def _forget(self, selection: Selection) -> None:
         for counted in (self.leaving, self.arriving):
@@ -232,7 +234,8 @@ class _Counting:
         """Note when time alone makes a grant arrive or leave: its day comes, or its end, as a revision moved it."""
         hire, moments = grant.key.hire, {first_moment(grant.begins, planning.settings.timezone)}
         if record is not None and record.acted_at is not None:
-            moments |= {grant.ends_at(record.acted_at), record.ends_at} - {record.first_ends_at}
+            ends = {grant.ends_at(record.acted_at), record.ends_at}
+            moments |= ends if record.ends_moved else ends - {record.ends_at}
         ahead = [each for each in moments if each is not None and each > planning.policy.now]
         if ahead:
             self._due[hire] = min(*ahead, self._due.get(hire, ahead[0]))
