@@ -639,10 +639,11 @@ class Judgement:
     def _judged(self, git: Git, row: Row, grant: Grant, seen: Seen, now: datetime) -> Duty:
         values = self._values(git, grant)
         assert values is not None
-        if row.revoking and row.executed and row.phase in OPEN and seen is Seen.NOT_ASKED:
-            return Duty("done")  # it ran, and was not revoked
+        half, stays = row.revoking and row.effect, seen in FOUND or (seen is Seen.NOT_ASKED and row.executed)
+        if row.revoking and row.phase in OPEN and stays:  # it is kept, as what it was made with
+            kept = replace(row, phase=Phase.CONFIRMED, revoking=False, half=half)
+            return self._judged(git, replace(kept, as_wanted=False, accepted=None, unseen=False), grant, seen, now)
         if row.phase in (Phase.NEW, Phase.REVOKED) or row.revoking:
-            half = row.revoking and row.effect
             return _brought_back(self._untried(git, row, grant, seen, now), grant, half=half)
         if row.phase in OPEN:
             judged = self._updating if row.updating else self._open
