@@ -17,7 +17,7 @@ from reconciler.intake.yaml_edit import block_item, flow, with_value
 from reconciler.model.config_files import ANSWERED
 from reconciler.model.errors import NotWritable, not_written
 from reconciler.model.hire import EXTRA, Hire
-from reconciler.repository.private_file import settle, written_beside
+from reconciler.repository.replacing import settle, written_beside
 from reconciler.repository.reviews import REVIEWS, review_in
 
 _UNSAFE = re.compile(r"[^\w.+-]+")

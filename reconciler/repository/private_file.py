@@ -1,7 +1,7 @@
 """A file in the state's folder that only this user can have written: caches are trusted only as such.
 
 Its first line is a MAC under a key in a file beside it that only this user can read. What other code or another machine
-wrote, or what was damaged, is ignored. Also how any file is replaced as a whole.
+wrote, or what was damaged, is ignored.
 """
 
 from __future__ import annotations
@@ -92,35 +92,3 @@ def _not_followed(file: str, flags: int) -> int:
 def _mac(key: bytes, content: bytes) -> bytes:
     """Return the MAC of a content that this program wrote."""
     return hmac.new(key, _written_by() + content, hashlib.sha256).hexdigest().encode()
-
-
-# --- files that others read -------------------------------------------------------------------------------------------
-
-
-def written_beside(path: Path, content: bytes, mode: int | None = None) -> Path:
-    """Write a file that is to be renamed to its place, and have it on the disk. Raises OSError.
-
-    Without a `mode` it has that of the file that is there.
-    """
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            if mode is None and path.exists():
-                os.fchmod(handle, stat.S_IMODE(path.stat().st_mode))
-            file.write(content)
-            file.flush()
-            os.fsync(handle)
-    except BaseException:  # Ctrl-C too: nobody else knows of the file yet
-        temporary.unlink()
-        raise
-    return temporary
-
-
-def settle(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

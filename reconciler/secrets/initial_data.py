@@ -28,7 +28,7 @@ from reconciler.model.text import printable
 from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.documents.yaml import read
 from reconciler.repository.git.trees import File, Tree
-from reconciler.repository.private_file import settle, written_beside
+from reconciler.repository.replacing import settle, written_beside
 from reconciler.secrets import age
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.sops import SopsFile

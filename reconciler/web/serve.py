@@ -17,12 +17,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from html import escape
 from threading import Thread
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import uvicorn
 from anyio import CapacityLimiter, to_thread
@@ -249,8 +249,12 @@ def app(
     )
 
 
-Connect = Callable[..., Awaitable[tuple[int, str]]]
-"""Called with the `service` and the `query`; returns an HTTP status and a sentence for the person."""
+class Connect(Protocol):
+    """Answers a callback."""
+
+    def __call__(self, *, service: str, query: Mapping[str, str]) -> Awaitable[tuple[int, str]]:
+        """Return an HTTP status and a sentence for the person."""
+
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -266,7 +270,7 @@ def callback_route(connect: Connect) -> Route:
     async def answer(request: Request) -> Response:
         if request.method == "HEAD":  # a preview must not use up the authorization
             return Response(status_code=405, headers=HEADERS | {"Allow": "GET"})
-        status, text = await connect(**request.path_params, query=dict(request.query_params))
+        status, text = await connect(service=request.path_params["service"], query=dict(request.query_params))
         page = (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>Access reconciler</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'

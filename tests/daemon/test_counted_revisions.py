@@ -206,14 +206,19 @@ def test_none_of_many_new_ones_is_made_before_all_were_checked(
     asyncio.run(run())
 
 
+def second_account(repo: Repo, busy: Busy) -> None:
+    """A manifest by which everybody may have a second account, told by its address."""
+    exists = {"url": f"{busy.url}/users/2-{{{{email}}}}", "expected": "2-{{email}}"}
+    execute = [{"url": f"{busy.url}/users", "data": {"email": "2-{{email}}"}}]
+    repo.manifest("more", {"exists": {**exists, "fail_when_4xx_response_code": False}, "execute": execute})
+
+
 def test_none_of_many_new_ones_that_need_what_is_there_is_made_before_all_were_checked(
     repo: Repo, busy: Busy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found(repo, busy, monkeypatch, max_new=3)
     monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", 2)
-    exists = {"url": f"{busy.url}/users/2-{{{{email}}}}", "expected": "2-{{email}}"}
-    execute = [{"url": f"{busy.url}/users", "data": {"email": "2-{{email}}"}}]
-    repo.manifest("more", {"exists": {**exists, "fail_when_4xx_response_code": False}, "execute": execute})
+    second_account(repo, busy)
     for stem in GONE:
         repo.hire(stem, "tool", {"integration": "more", "needs": ["tool"]})
     repo.commit()
@@ -232,9 +237,7 @@ def test_none_of_many_whose_day_comes_is_made_before_all_were_checked(
 ) -> None:
     found(repo, busy, monkeypatch, max_new=3)
     monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", 2)
-    exists = {"url": f"{busy.url}/users/2-{{{{email}}}}", "expected": "2-{{email}}"}
-    execute = [{"url": f"{busy.url}/users", "data": {"email": "2-{{email}}"}}]
-    repo.manifest("more", {"exists": {**exists, "fail_when_4xx_response_code": False}, "execute": execute})
+    second_account(repo, busy)
     clock = Turned()
     tomorrow = (clock.now() + timedelta(days=1)).date().isoformat()
     for stem in GONE:

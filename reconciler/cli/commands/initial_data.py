@@ -379,11 +379,9 @@ def _all_needed_data(files: Files) -> dict[str, NeededData]:
     for name, loaded in files.manifests.items():
         service, events = loaded.model.service or name, loaded.model.events
         for secret in [] if events is None else events.secrets:  # nothing is blocked for it
-            hook, had = (
-                InitialDataField(id=secret, description="signs the events of the service"),
-                found[service].fields,
-            )
-            found[service] = replace(found[service], fields={**had, secret: had.get(secret, hook)})
+            had = found[service].fields
+            hook = had.get(secret) or InitialDataField(id=secret, description="signs the events of the service")
+            found[service] = replace(found[service], fields={**had, secret: hook})
     found[OWN] = _own(files.settings)
     return found
 

@@ -330,9 +330,15 @@ class Executor:
 
     async def _succeed(self, run: RunningAttempt) -> Record:
         await self._begin(run)
-        now, heals = self.now(), run.job.planned.decision.heals
-        how = {"webhook": run.job.prepared.manifest.exists is None, "continued": run.job.resume > 0}
-        new, lines = attempts.succeeded(run.record, heals=heals, now=now, answered=run.said, **how)
+        job = run.job
+        new, lines = attempts.succeeded(
+            run.record,
+            webhook=job.prepared.manifest.exists is None,
+            heals=job.planned.decision.heals,
+            now=self.now(),
+            continued=job.resume > 0,
+            answered=run.said,
+        )
         run.made = True
         return await self._settled(run, new, lines, {run_name(new.key): None, **self._stored(run)})
 

@@ -203,7 +203,9 @@ class Changes:
         limits = self._limits
         if limits.most_new is not None:
             tripped |= _too_many_new(self._made.counts(ledger, self._met, self._renamed), limits.most_new)
-        if taken := self._taken.counts(ledger, self._met, self._renamed, self._elsewhere(ledger)):
+        standing = self.counted.standing(ledger, self._met)
+        self._ended = Counter(each.integration for each in standing.values() if each.phase is Phase.REVOKED)
+        if taken := self._taken.counts(ledger, self._met, self._renamed, self._elsewhere(standing)):
             tripped |= _too_many_changes(taken, self._confirmed(ledger), limits.percent)
         return tripped
 
@@ -220,13 +222,12 @@ class Changes:
             return self.counted.limits
         return self.counted.limits_of(self._own, adds=self._adds, held=self._any_held)
 
-    def _elsewhere(self, ledger: LedgerReader) -> Keys:
+    def _elsewhere(self, standing: Mapping[Key, Record]) -> Keys:
         """Return whose accounts revisions take away beside those that this pass covers, and that still count."""
-        leaving, rows = self.counted.leaving, self.counted.standing(ledger, self._met)
-        self._ended = Counter(each.integration for each in rows.values() if each.phase is Phase.REVOKED)
+        leaving = self.counted.leaving
         there = {
             key
-            for key, each in rows.items()
+            for key, each in standing.items()
             if each.phase is Phase.REVOKED
             or not (key in self._seen or each.revoking or (each.guarded and _would_take(Held.of(each))))
         }

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 
 import msgspec
 
@@ -176,6 +175,5 @@ def forget(noted: bytes | None, hire: str) -> bytes | None:
     return without.after(counted, noted)
 
 
-@lru_cache(maxsize=1)  # each pass reads it
 def _read(note: bytes) -> RevisionCount:
     return msgspec.json.decode(note, type=RevisionCount)

@@ -245,9 +245,11 @@ class Planning:
         known = {key: records.remembered(row, policy.now, self.settings.retry_delay) for key, row in rows.items()}
         if ledger.unattended:
             known = as_settled(known, await ledger.run(lambda reader: reader.attempts.open()), policy)
-        moved = {key: row for key, row in known.items() if row.ends_moved}
-        wanted = (grant for key in moved for grant in self.desired.grants(key.hire) if grant.key == key)
-        known |= {grant.key: taken_back(moved[grant.key], grant, policy.now) for grant in wanted}
+        known |= {
+            key: taken_back(row, grant, policy.now)
+            for key, row in known.items()
+            if row.ends_moved and (grant := self.desired.grant(key)) is not None
+        }
         await self.yielder.pause()
 
         renamer = Renamer(
