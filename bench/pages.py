@@ -116,13 +116,12 @@ async def _served(root: Path) -> AsyncIterator[str]:
     clock = SystemClock()
     context = Context(root, clock, Redactor())
     force = in_force(context)
-    with locking(context, force.settings, force.tree, "bench") as held:
+    with locking(force, "bench") as held:
         await held.ledger.run(_fill)
-        context.desired(context.reader.load(force.tree), clock.now().date())  # as its first pass would have
-        active = ActiveRevision(settings=force.settings, tree=force.tree)
-        daemon = Daemon(Runtime(context, clock, held, active), lambda *_: None)
-        pages = pages_of(daemon, Metrics(), force)
-        async with serving(pages, force.settings.listen) as address:
+        _ = force.desired  # as its first pass would have
+        active = ActiveRevision(context, force.tree, force.settings, taken_over=True)
+        daemon = Daemon(Runtime(clock, held, active), lambda *_: None)
+        async with serving(pages_of(daemon, Metrics()), force.settings.listen) as address:
             yield address
     await context.aclose()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.cli import many_objects
-from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.context import Context, Revision, SystemClock
 from reconciler.engine.run.runner import LockedState, PassRunner
 from reconciler.engine.state import locking
 from reconciler.model.report import Report
@@ -107,18 +107,11 @@ def reconcile_twice(root: Path) -> list[Pass]:
     async def go() -> list[Pass]:
         clock = SystemClock()
         world = Context(root, clock, Redactor())
-        tree = world.checkout.head()
-        settings = world.settings(tree)
+        head = Revision.at(world, world.checkout.head())
         results = []
         try:
-            with locking(world, settings, tree, "bench") as held:
-                passes = PassRunner(
-                    context=world,
-                    clock=clock,
-                    leases=LockedState(held),
-                    revision=lambda: (settings, tree),
-                    notifier=Notifier(world),
-                )
+            with locking(head, "bench") as held:
+                passes = PassRunner(clock=clock, leases=LockedState(held), revision=lambda: head, notifier=Notifier())
                 for _ in range(2):
                     began, cpu = time.perf_counter(), time.process_time()
                     report = await passes.run(PassRequest())

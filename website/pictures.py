@@ -16,11 +16,13 @@ from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 from markdown import markdown
 
 from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.runtime import ActiveRevision
+from reconciler.engine.context import Context
 from reconciler.gallery.catalog import everything
 from reconciler.ledger.chain import Link
 from reconciler.ledger.opening import StateLocation
@@ -92,7 +94,7 @@ class Company(DaemonView):
         """The daemon is well."""
         tree = OverlayTree({})
         tree.revision = REVISION
-        active = ActiveRevision(settings=Settings(), tree=tree, branch="main")
+        active = ActiveRevision(cast(Context, None), tree, Settings(), "main", taken_over=True)
         return Live(now=NOW, active=active, freshness=Freshness(NOW, fetched_at=NOW - timedelta(seconds=40)))
 
     def git(self, hires: Collection[str] = ()) -> GitView:

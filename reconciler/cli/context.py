@@ -93,7 +93,7 @@ class Here:
     @cached_property
     def files(self) -> Files:
         """The files in force."""
-        return self.context.reader.load(self.force.tree)
+        return self.force.files
 
     @cached_property
     def files_if_read(self) -> Files | None:
@@ -106,16 +106,14 @@ class Here:
     @cached_property
     def desired(self) -> Desired:
         """What git wants today."""
-        return self.context.desired(self.files, self.context.today(self.settings))
+        return self.context.desired(self.files, self.force.today)
 
     @cached_property
     def state(self) -> StateLocation:
         """The state that the settings name. Raises LedgerError if it was lost."""
-        from reconciler.engine.trust import refuse_fresh_start
+        from reconciler.engine.trust import state_of
 
-        location = self.context.state(self.settings, self.force.tree)
-        refuse_fresh_start(self.context.checkout, location)
-        return location
+        return state_of(self.force)
 
     @cached_property
     def signer(self) -> Callable[[str], str | None]:
@@ -125,12 +123,6 @@ class Here:
 
         home = home_of(self.context.root, self.settings)
         return cache(lambda commit: signer(self.context.checkout, commit, home))
-
-    def own(self) -> Mapping[str, str]:
-        """Decrypt the program's own initial data in force. Raises SecretsError."""
-        from reconciler.model.settings import OWN
-
-        return self.context.initial_data(self.settings).read(self.force.tree, OWN) or {}
 
     @contextmanager
     def writer(self) -> Iterator[LedgerWriter]:
@@ -143,7 +135,7 @@ class Here:
         """Open the state's key, by which commands count. Raises SecretsError if that cannot be done here."""
         from reconciler.engine.trust import sealing_of
 
-        if (fault := sealing_of(self.context, self.settings, self.force.tree, ledger).fault) is not None:
+        if (fault := sealing_of(self.force, ledger).fault) is not None:
             raise SecretsError(f"a command counts only from somebody who has the state's key: {fault}")
 
     def enqueue(self, kind: str, *, data: Mapping[str, Any] | None = None, **about: str | None) -> None:

@@ -17,10 +17,10 @@ import structlog
 
 from reconciler.daemon.runtime import ProblemLog
 from reconciler.engine.context import Context
+from reconciler.engine.run.accepted import InForce
 from reconciler.ledger.entries import Unanswered
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.model.errors import LedgerError
-from reconciler.model.settings import Settings
 
 if TYPE_CHECKING:
     from reconciler.intake.forge import ApprovalReader
@@ -56,10 +56,10 @@ class Approving:
         self._paused_until = seconds()
         self._left, self._counted_at = float(MOST), seconds()
 
-    def begin(self, settings: Settings, branch: str | None) -> None:
+    def begin(self, force: InForce) -> None:
         """Begin to ask, as a task; one at a time."""
         if (self._task is None or self._task.done()) and self._seconds() >= self._paused_until:
-            self._task = asyncio.create_task(self.ask(settings, branch))
+            self._task = asyncio.create_task(self.ask(force))
 
     async def cancel(self) -> None:
         """Ask no more; what was not answered is asked by the next process."""
@@ -67,9 +67,9 @@ class Approving:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def ask(self, settings: Settings, branch: str | None) -> None:
+    async def ask(self, force: InForce) -> None:
         """Ask about commits that are due, as many as may be asked about now."""
-        forge = settings.forge
+        forge, branch = force.settings.forge, force.branch
         if forge is None or branch is None:
             return
         from reconciler.intake.forge import ApprovalReader, token_given  # what has no forge does not load its client
@@ -86,7 +86,7 @@ class Approving:
                 return
 
             self._context.redactor.learn([token])
-            timeout = settings.limits.timeout.total_seconds()
+            timeout = force.settings.limits.timeout.total_seconds()
             async with aclosing(ApprovalReader(forge, token, timeout)) as reader:
                 for each in due:
                     self._left -= 1

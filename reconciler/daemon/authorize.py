@@ -13,22 +13,20 @@ from functools import partial
 from typing import Any
 
 from reconciler.daemon.fleet.single_pass import leased
-from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.context import Revision, SystemClock
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.wiring import integrations_of
 from reconciler.engine.state import OpenState, sharing
-from reconciler.engine.trust import refuse_fresh_start, trust_of
+from reconciler.engine.trust import state_of, trust_of
 from reconciler.intake.reading import as_integrations
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.postgres.membership import member_name
 from reconciler.ledger.sealing import Sealing, StoredTokens, WritableTokens
 from reconciler.model.errors import ReconcilerError, SecretsError, UsageError
-from reconciler.model.settings import Settings
 from reconciler.model.text import hint
 from reconciler.oauth.authorization import CONNECTED, OPEN, TAKEN, Authorization, Authorizer, NotConnected, pending
 from reconciler.oauth.token_request import TokenClient
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.trees import Tree
 
 PREFIX = "connect/"
 
@@ -74,13 +72,11 @@ class _PendingAuthorizations:
 
 
 @contextmanager
-def shared_state(context: Context, settings: Settings, tree: Tree) -> Iterator[OpenState]:
+def shared_state(revision: Revision) -> Iterator[OpenState]:
     """Open the state for writing without its lock. Raises LedgerError and SecretsError."""
-    location = context.state(settings, tree)
-    refuse_fresh_start(context.checkout, location)
-    ledger = location.writer(context.reached)
+    ledger = state_of(revision).writer(revision.context.reached)
     try:
-        sealing = Sealing.writing(ledger, context.gnupg(settings), trust_of(context, settings, tree))
+        sealing = Sealing.writing(ledger, revision.gnupg, trust_of(revision))
         if sealing.fault is not None:
             raise SecretsError(sealing.fault)
         yield OpenState(OpenLedger(ledger), sealing)
@@ -89,30 +85,28 @@ def shared_state(context: Context, settings: Settings, tree: Tree) -> Iterator[O
 
 
 @asynccontextmanager
-async def renewing_state(
-    context: Context, clock: SystemClock, settings: Settings, tree: Tree, service: str
-) -> AsyncIterator[OpenState]:
+async def renewing_state(revision: Revision, clock: SystemClock, service: str) -> AsyncIterator[OpenState]:
     """Open the state without its lock, to renew a service's tokens; of a fleet, with the service leased.
 
     Raises LedgerError and SecretsError.
     """
-    if context.state(settings, tree).file is not None:
-        with shared_state(context, settings, tree) as state:
+    if revision.location.file is not None:
+        with shared_state(revision) as state:
             yield state
         return
-    with sharing(context, settings, tree, member_name("reconcile import"), acts=False) as state:
+    with sharing(revision, member_name("reconcile import"), acts=False) as state:
         if (fault := state.sealing.fault) is not None:
             raise SecretsError(fault)
         async with leased(state, clock, [service]) as mine:
             yield mine
 
 
-async def begin(context: Context, settings: Settings, tree: Tree, state: OpenState, name: str) -> Authorization:
+async def begin(revision: Revision, state: OpenState, name: str) -> Authorization:
     """Begin the authorization of a service; `name` is the service or one of its integrations.
 
     Raises UsageError if nothing of that name can be connected, and Blocked if `authenticate_url` cannot be rendered.
     """
-    return await (await _authorizer(context, settings, tree, state, name)).begin()
+    return await (await _authorizer(revision, state, name)).begin()
 
 
 async def outcome(state: OpenState, authorization: Authorization) -> str | None:
@@ -131,13 +125,12 @@ async def is_awaited(state: OpenState, service: str, query: Mapping[str, str], n
     return True
 
 
-async def callback(
-    context: Context, settings: Settings, tree: Tree, state: OpenState, *, service: str, query: Mapping[str, str]
-) -> tuple[int, str]:
+async def callback(revision: Revision, state: OpenState, *, service: str, query: Mapping[str, str]) -> tuple[int, str]:
     """Answer a call of `/oauth/callback/<service>` with an HTTP status and a text for the person at the browser."""
+    context = revision.context
     try:
         digest, begun = await pending(_PendingAuthorizations(state), service, query, context.clock.now())
-        authorizer = await _authorizer(context, settings, tree, state, str(begun["integration"]))
+        authorizer = await _authorizer(revision, state, str(begun["integration"]))
         await authorizer.complete(digest, begun, query)
     except UsageError:
         return 404, f"There is no service {service} here that could be connected."
@@ -148,8 +141,8 @@ async def callback(
     return 200, f"{service} is connected. You can close this page."
 
 
-async def _authorizer(context: Context, settings: Settings, tree: Tree, state: OpenState, name: str) -> Authorizer:
-    integration = await _named(context, settings, tree, state, name)
+async def _authorizer(revision: Revision, state: OpenState, name: str) -> Authorizer:
+    integration = await _named(revision, state, name)
     if integration.connection is not None and integration.connection.fetches:
         raise UsageError(f"{name} needs no connection: with grant: client_credentials its token is fetched when needed")
     asks = TokenClient(
@@ -157,8 +150,8 @@ async def _authorizer(context: Context, settings: Settings, tree: Tree, state: O
         manifest=integration.manifest,
         client=integration.client,
         scope=integration.scope(()),
-        clock=context.clock,
-        redactor=context.redactor,
+        clock=revision.context.clock,
+        redactor=revision.context.redactor,
     )
     return Authorizer(
         integration.name,
@@ -168,16 +161,15 @@ async def _authorizer(context: Context, settings: Settings, tree: Tree, state: O
     )
 
 
-async def _named(context: Context, settings: Settings, tree: Tree, state: OpenState, name: str) -> Integration:
+async def _named(revision: Revision, state: OpenState, name: str) -> Integration:
     """Find the integration of that name, or the first of the service of that name that can be connected.
 
     An import is connected like an integration.
     """
-    files = context.reader.load(tree)
+    files = revision.files
     if name in files.imports and name not in files.manifests and files.imports[name].model.execute:
         files = as_integrations(files, name)
-    desired = Desired(files, context.today(settings))
-    every = await integrations_of(context, desired, tree, settings, state.read_only)
+    every = await integrations_of(revision, Desired(files, revision.today), state.read_only)
     found = [item for item in every.values() if name in (item.name, item.service)]
     if not found:
         meant = hint(name, [word for each in every.values() for word in (each.name, each.service)])

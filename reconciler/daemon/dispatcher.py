@@ -23,13 +23,11 @@ from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryErro
 from reconciler.model.grant import Key, Phase, Record, all_needed
 from reconciler.model.report import Report
 from reconciler.model.selection import PassRequest, Selection
-from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from reconciler.notify.alerts import note_outages, watches
 from reconciler.notify.delivery import Notifier
 from reconciler.notify.rules import CheckStreak, NewsKind, outages
-from reconciler.repository.git.trees import Tree
 from reconciler.requests.tasks import MAX_HIRES
 
 log = structlog.get_logger()
@@ -54,11 +52,10 @@ class Dispatcher:
         self._making = 0
         self.runner = make_runner(runtime, self.make)
         self.passes = PassRunner(
-            context=runtime.context,
             clock=runtime.clock,
             leases=self.runner,
-            revision=self._revision,
-            notifier=Notifier(runtime.context),
+            revision=lambda: runtime.active,
+            notifier=Notifier(),
             claims=self._claims,
             counts=False,
             spawn=runtime.tell,
@@ -125,7 +122,7 @@ class Dispatcher:
     async def make(self, item: Slice) -> bool:
         """Make one pass; False if the ledger or this clone failed. Any error is logged, and the daemon continues."""
         runtime = self._runtime
-        if runtime.active.tree is None or runtime.clock.stopping.is_set():
+        if not runtime.active.taken_over or runtime.clock.stopping.is_set():
             return True
         began, request, active = runtime.clock.now(), item.request, runtime.active
         self._health.due()
@@ -161,11 +158,6 @@ class Dispatcher:
     async def _pass(self, item: Slice) -> Report:
         await self._runtime.reopen()
         return await self.passes.run(item.request, {item.service}, listings=item.listings)
-
-    def _revision(self) -> tuple[Settings, Tree]:
-        active = self._runtime.active
-        assert active.tree is not None
-        return active.settings, active.tree
 
     async def _completed(self, report: Report, why: str, began: datetime) -> None:
         """Log a pass that completed, and start passes over what depends on it."""

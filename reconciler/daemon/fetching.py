@@ -78,7 +78,7 @@ class Fetching:
         if self._began_at is not None and timedelta() <= now - self._began_at < git.fetch:
             return
         self._began_at, self.told_of = now, False
-        self.began_with = None if active.tree is None else active.tree.revision
+        self.began_with = active.acted_on
         if has_remote(checkout, git.remote):
             self._task = asyncio.create_task(self._fetch(git.remote, active.branch))
             self._task.add_done_callback(lambda _: self._follow_nudge())

@@ -32,7 +32,6 @@ from reconciler.model.report import Report
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.notify.alerts import alert_freshness
 from reconciler.repository.git.checkout import edits_ignored
-from reconciler.repository.git.trees import Tree
 from reconciler.repository.git.watch import commits
 
 TICK_SECONDS = 0.5
@@ -76,7 +75,7 @@ class Daemon:
             check=lambda keys: self._dispatcher.start_grants(keys, "event"),
             listed=lambda name: runtime.spawn(self._schedule.read_listing(name)),
         )
-        self.publishing = Publishing(runtime.context, self._ledger, runtime.problems, on_checkpoint)
+        self.publishing = Publishing(self._ledger, runtime.problems, on_checkpoint)
         self.approving = Approving(runtime.context, self._ledger, runtime.problems)
         self._seen: set[Command] = set()
         """The commands in the ledger that were begun already."""
@@ -147,7 +146,7 @@ class Daemon:
 
     async def _commit(self) -> None:
         await self._revisions.take_over()
-        if self.runtime.active.tree is not None:
+        if self.runtime.active.taken_over:
             self._events.read_ahead()
 
     def pushed(self) -> None:
@@ -159,7 +158,7 @@ class Daemon:
 
     def told(self, integration: str, account: str | None) -> None:
         """Check an account at once because its service says that it changed."""
-        if self.runtime.active.tree is not None and not self._clock.stopping.is_set():
+        if self.runtime.active.taken_over and not self._clock.stopping.is_set():
             self.runtime.spawn(self.hooks.came(integration))
             self._events.tell(integration, account)
 
@@ -177,8 +176,7 @@ class Daemon:
         told_of, before = self.fetching.told_of, self.fetching.began_with
         fetch = self.runtime.active.settings.git.fetch
         await self._commit()
-        tree = self.runtime.active.tree
-        if not told_of and before is not None and tree is not None and tree.revision != before and fetch:
+        if not told_of and before not in (None, self.runtime.active.acted_on) and fetch:
             self.hooks.found_without(GIT, self._clock.now() - fetch - LATE)
 
     async def _catch_up(self) -> None:
@@ -193,7 +191,7 @@ class Daemon:
         self.runtime.freshness.judge(now, self.runtime.active.settings.fail_stale)
         if self._revisions.is_due(now):
             await self._commit()
-        if self.runtime.active.tree is None:
+        if not self.runtime.active.taken_over:
             return
         if (fault := self.runner.unreachable) is not None:
             self._health.stuck("ledger", fault)
@@ -203,7 +201,7 @@ class Daemon:
             await self.hooks.judge()
             await self._dispatcher.start_postponed()
             if self.runner.leads:
-                await self._lead(now, self.runtime.active.tree)
+                await self._lead(now)
             else:  # another member takes up what waits; so does this one, if it leads again
                 self._led = False
                 self._seen.clear()
@@ -215,10 +213,10 @@ class Daemon:
             self._health.problems.update("ledger", None)
             self._health.problems.update("files", None)
 
-    async def _lead(self, now: datetime, tree: Tree) -> None:
+    async def _lead(self, now: datetime) -> None:
         """Decide what is due."""
         if not self._led:  # the leader before this one may have died in the middle of a count or a sweep
-            await self._dispatcher.passes.count(self.runtime.state, self.runtime.active.settings, tree)
+            await self._dispatcher.passes.count(self.runtime.state, self.runtime.active)
             await self._schedule.sweep(PassRequest(Selection(), "start"))
             await self.fetching.lead()
             self._led = True
@@ -228,10 +226,9 @@ class Daemon:
         await self._follow_locks(now)
         await self._schedule.judge_counted()
         await self._schedule.queue_due(now)
-        await self._tell_of_freshness(tree)
-        active = self.runtime.active
-        self.publishing.begin(now, active.settings, tree, active.branch)
-        self.approving.begin(active.settings, active.branch)
+        await self._tell_of_freshness()
+        self.publishing.begin(now, self.runtime.active)
+        self.approving.begin(self.runtime.active)
 
     async def _follow_locks(self, now: datetime) -> None:
         """End the locks whose time is over, and look again at accounts that could not be asked for."""
@@ -275,8 +272,8 @@ class Daemon:
         else:
             self._health.problems.update("commands", None)
 
-    async def _tell_of_freshness(self, tree: Tree) -> None:
+    async def _tell_of_freshness(self) -> None:
         """Alert when the revision in force, or another member's clone, becomes stale, and when it no longer is."""
-        settings = self.runtime.active.settings
+        active = self.runtime.active
         for member, before, stale in await self.fetching.note(self.runner.stale):
-            self.runtime.tell(alert_freshness(self.runtime.context, settings, tree, (before, stale), member))
+            self.runtime.tell(alert_freshness(active, (before, stale), member))

@@ -17,17 +17,16 @@ import msgspec
 import structlog
 
 from reconciler.daemon.runtime import ProblemLog
-from reconciler.engine.context import Context
+from reconciler.engine.run.accepted import InForce
 from reconciler.ledger.history import tree_of
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError, TimestampError
-from reconciler.model.settings import OWN, Checkpoints, Settings
+from reconciler.model.settings import Checkpoints
 from reconciler.model.value import Frozen
 from reconciler.notify.alerts import alert_of
 from reconciler.notify.rules import News, NewsKind
 from reconciler.repository.git.branches import NOTE, TOKEN, has_another, publish
-from reconciler.repository.git.trees import Tree
 from reconciler.review.proof import sign, signing_key, token_of
 
 log = structlog.get_logger()
@@ -56,19 +55,14 @@ class _Turn(Frozen):
     """What a turn goes by."""
 
     now: datetime
-    settings: Settings
+    force: InForce
     wanted: Checkpoints
-    tree: Tree
-    branch: str | None
 
 
 class Publishing:
     """Publishes checkpoints for the process that decides what is due. `published` counts those that arrived."""
 
-    def __init__(
-        self, context: Context, ledger: OpenLedger, problems: ProblemLog, published: Callable[[int], None]
-    ) -> None:
-        self._context = context
+    def __init__(self, ledger: OpenLedger, problems: ProblemLog, published: Callable[[int], None]) -> None:
         self._ledger = ledger
         self._problems = problems
         self._published = published
@@ -76,11 +70,11 @@ class Publishing:
         self._task: asyncio.Task[None] | None = None
         self._asking = False
 
-    def begin(self, now: datetime, settings: Settings, tree: Tree, branch: str | None) -> None:
+    def begin(self, now: datetime, force: InForce) -> None:
         """Begin what is due, as a task; one at a time."""
-        if settings.checkpoints is None or (self._task is not None and not self._task.done()):
-            return
-        self._task = asyncio.create_task(self._due(_Turn(now, settings, settings.checkpoints, tree, branch)))
+        wanted = force.settings.checkpoints
+        if wanted is not None and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._due(_Turn(now, force, wanted)))
 
     async def finish(self) -> None:
         """Await what is under way; an authority that is being asked is not waited for."""
@@ -115,9 +109,8 @@ class Publishing:
 
     async def _sign(self, state: _Published, turn: _Turn) -> None:
         try:
-            own = self._context.initial_data(turn.settings).read(turn.tree, OWN) or {}
-            key = signing_key(own)
-            lines, note = sign(await self._ledger.apart(tree_of), self._context.checkout, key)
+            key = signing_key(turn.force.own())
+            lines, note = sign(await self._ledger.apart(tree_of), turn.force.context.checkout, key)
         except (RepositoryError, SecretsError) as error:
             if self._may_try(turn.now):
                 await self._tell(state, turn, NewsKind.UNPUBLISHED, str(error))
@@ -132,7 +125,7 @@ class Publishing:
         if not state.waiting:
             return
         files = {name: text.encode("latin-1") for name, text in state.waiting.items()}
-        why = await asyncio.to_thread(self._deliver, turn, files)
+        why = await asyncio.to_thread(_deliver, turn, files)
         if why is None:
             log.info("checkpoint.published", files=sorted(files))
             self._published(sum(name.endswith(NOTE) for name in files))
@@ -147,7 +140,7 @@ class Publishing:
         for name, note in sorted(state.untimed.items(), key=lambda each: int(each[0].removesuffix(TOKEN))):
             try:
                 self._asking = True
-                token = await token_of(note, wanted, self._context, turn.settings, turn.tree)
+                token = await token_of(note, wanted, turn.force)
             except TimestampError as error:
                 why = str(error)
                 break
@@ -167,23 +160,25 @@ class Publishing:
             state.told = [each for each in state.told if each != kind]
         else:
             since = state.since.setdefault(kind, turn.now.isoformat())
-            if kind not in state.told and _is_over(since, turn.settings.fail_stale, turn.now):
+            if kind not in state.told and _is_over(since, turn.force.settings.fail_stale, turn.now):
                 state.told.append(kind)
                 at = stamp(datetime.fromisoformat(since)) or since
-                await alert_of(self._context, turn.settings, turn.tree, News(kind, "", 0, why, since=at))
+                await alert_of(turn.force, News(kind, "", 0, why, since=at))
         await self._save(state)
-
-    def _deliver(self, turn: _Turn, files: Mapping[str, bytes]) -> str | None:
-        wanted = turn.wanted
-        if wanted.directory is not None:
-            return _written(self._context.root / wanted.directory, files)
-        if wanted.branch in (turn.branch, turn.settings.git.branch):
-            return f"{wanted.branch} is the branch in force: name another one in `checkpoints`"
-        return publish(self._context.root, wanted.remote or turn.settings.git.remote, wanted.branch, files)
 
     async def _save(self, state: _Published) -> None:
         note = msgspec.json.encode(state)
         await self._ledger.run(lambda ledger: ledger.notes.put(NOTED, note))
+
+
+def _deliver(turn: _Turn, files: Mapping[str, bytes]) -> str | None:
+    """Publish files; return why that failed."""
+    wanted, root, git = turn.wanted, turn.force.context.root, turn.force.settings.git
+    if wanted.directory is not None:
+        return _written(root / wanted.directory, files)
+    if wanted.branch in (turn.force.branch, git.branch):
+        return f"{wanted.branch} is the branch in force: name another one in `checkpoints`"
+    return publish(root, wanted.remote or git.remote, wanted.branch, files)
 
 
 def _is_over(since: str | None, span: timedelta, now: datetime) -> bool:

@@ -53,7 +53,7 @@ class Revisions:
         """Whether to read the newest commit although the watch reported none."""
         active = self._runtime.active
         not_in_force = active.refused is not None or active.fault is not None
-        return active.tree is None or self._behind or (not_in_force and abs(now - self._read_at) >= READ_AGAIN)
+        return not active.taken_over or self._behind or (not_in_force and abs(now - self._read_at) >= READ_AGAIN)
 
     async def take_over(self) -> None:
         """Act on the newest commit, if it is new, and make passes over what it touches.
@@ -75,7 +75,7 @@ class Revisions:
             except Exception as error:
                 # The outermost boundary for commits.
                 before = self._runtime.active
-                acting_on = "none" if before.tree is None else before.tree.revision[:12]
+                acting_on = (before.acted_on or "none")[:12]
                 fault = f"a fault of this program over the newest commit: {type(error).__name__}; acting on {acting_on}"
                 if before.fault != fault:
                     log.exception("commit.broken")
@@ -94,72 +94,71 @@ class Revisions:
     async def _act_on_newest(self) -> None:
         before = self._runtime.active
         active = await self._newest(before)
-        assert active.tree is not None
         files = _worktree_files(active.tree)
-        selections = await self._touched(before.tree, active, files)
+        selections = await self._touched(before, active, files)
         if selections:
             passes, known = self._dispatcher.passes, None if files is None else selections  # git knows of commits
-            await passes.count(self._runtime.state, active.settings, active.tree, known)
+            await passes.count(self._runtime.state, active, known)
         self._runtime.active, self._files = active, files  # passes that are begun from here on act on it
-        why = "start" if before.tree is None else "commit"
+        why = "commit" if before.taken_over else "start"
         self._unswept += [PassRequest(selection, why) for selection in selections if self._dispatcher.runner.leads]
         while self._unswept:
             await self._schedule.sweep(self._unswept[0])
             del self._unswept[0]
 
     async def _touched(
-        self, before: Tree | None, active: ActiveRevision, files: frozenset[File] | None
+        self, before: ActiveRevision, active: ActiveRevision, files: frozenset[File] | None
     ) -> list[Selection]:
         """Select what differs from the revision before; everything if there was none."""
-        tree = active.tree
-        assert tree is not None
-        if before is None:
+        if not before.taken_over:
             return [Selection()]
-        if before.revision == tree.revision and files is None:
+        if before.tree.revision == active.tree.revision and files is None:
             return []
         if self._files is not None and files is not None:
             paths = frozenset(file.path for file in self._files ^ files)
         else:
-            paths = self._context.checkout.changed(before, tree)
+            paths = self._context.checkout.changed(before.tree, active.tree)
         if any(path.startswith(f"{FOLDER}/") for path in paths):
             # It may be encrypted to other keys now, and the old ones soon be gone: wrap the key of the state again.
             former = self._runtime.state.sealing
-            found = await reopened(self._context, active.settings, tree, self._runtime.state.ledger)
+            found = await reopened(active, self._runtime.state.ledger)
             former.follow(found)
             self._runtime.state.sealing = found
             self._health.problems.update("sealed", self._runtime.state.sealing.fault)
-        return touched(paths, self._runtime.desired(active), before)
+        return touched(paths, active.desired, before.tree)
 
     async def _newest(self, before: ActiveRevision) -> ActiveRevision:
         """Read what to act on from now on; raise RepositoryError or SettingsError if it cannot be read."""
-        starts = before.tree is None
+        starts = not before.taken_over
         if before.settings.git.verify_signatures:
             # In a thread: to check the signatures of many commits takes a while.
             found = await asyncio.to_thread(partial(in_force, self._context, starts=starts))
         else:
             found = in_force(self._context, await self._runtime.ledger.run(from_ledger), starts=starts)
-        if isinstance(found.tree, CommitTree) and self._many_differ(before.tree, found.tree):
+        if isinstance(found.tree, CommitTree) and self._many_differ(before, found.tree):
             # In a thread, too, as each of them is parsed. A few are read sooner than a busy loop gives way to a thread.
             await asyncio.to_thread(self._context.reader.read_ahead, found.tree)
-        self._context.reader.load(found.tree)
+        self._context.reader.load(found.tree)  # raises what is wrong before anything goes by it
         self._health.problems.update("repository", None)
-        await keep(self._context, self._runtime.state.ledger if self._dispatcher.runner.leads else None, found)
+        await keep(self._runtime.state.ledger if self._dispatcher.runner.leads else None, found)
         self._read_at = self._clock.now()
         self._log_changes(found, before)
         self._health.ready = True
         ignored = None if found.branch is None else head_ignored(self._context.checkout, found.branch)
         self._health.problems.update("checked_out", ignored)
         return ActiveRevision(
-            settings=found.settings,
-            tree=found.tree,
-            branch=found.branch,
+            self._context,
+            found.tree,
+            found.settings,
+            found.branch,
+            found.refused,
+            taken_over=True,
             head_ignored=ignored,
-            refused=found.refused,
         )
 
-    def _many_differ(self, before: Tree | None, tree: CommitTree) -> bool:
+    def _many_differ(self, before: ActiveRevision, tree: CommitTree) -> bool:
         """Whether more files differ from the revision before than are read while other tasks wait."""
-        return before is None or len(self._context.checkout.changed(before, tree)) > FEW
+        return not before.taken_over or len(self._context.checkout.changed(before.tree, tree)) > FEW
 
     def _log_changes(self, found: InForce, before: ActiveRevision) -> None:
         """Log why the newest commit is not in force, and which settings need a restart."""

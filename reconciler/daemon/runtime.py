@@ -12,14 +12,11 @@ from typing import Any
 import structlog
 
 from reconciler.daemon.freshness import Freshness
-from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.context import SystemClock
+from reconciler.engine.run.accepted import InForce
 from reconciler.engine.state import OpenState
 from reconciler.engine.trust import reopened
-from reconciler.model.revision_status import Untrusted
-from reconciler.model.settings import Settings
-from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.trees import Tree
 
 log = structlog.get_logger()
 
@@ -30,20 +27,22 @@ GRACE_SECONDS = 30.0
 """How long attempts in flight may take to finish after SIGTERM (docs/operations.md)."""
 
 
-class ActiveRevision(Frozen, kw_only=True):
-    """The revision in force (None before the first one was read), its branch and its settings.
+class ActiveRevision(InForce):
+    """The revision in force, which passes act on once it is `taken_over`.
 
     It is replaced as a whole when a commit has been taken over. `head_ignored` says what else HEAD is on. `refused` and
     `fault` say why the newest commit is not in force: it is not trusted, or it cannot be read, or this program failed
     while it took it over.
     """
 
-    settings: Settings
-    tree: Tree | None = None
-    branch: str | None = None
+    taken_over: bool = False
     head_ignored: str | None = None
-    refused: Untrusted | None = None
     fault: str | None = None
+
+    @property
+    def acted_on(self) -> str | None:
+        """The id of the commit that passes act on; None before the first one was taken over."""
+        return self.tree.revision if self.taken_over else None
 
 
 class ProblemLog:
@@ -108,31 +107,28 @@ class Health:
 class Runtime:
     """What the parts of one daemon share. `active` is replaced when a commit was taken over."""
 
-    def __init__(self, context: Context, clock: SystemClock, state: OpenState, active: ActiveRevision) -> None:
-        self.context = context
+    def __init__(self, clock: SystemClock, state: OpenState, active: ActiveRevision) -> None:
+        self.context = active.context
         self.clock = clock
         self.state = state
         self.ledger = state.ledger
         self.active = active
         self.health = Health(monotonic())
-        context.progressed = self.health.progressed
+        self.context.progressed = self.health.progressed
         self.problems = self.health.problems
         self.freshness = Freshness(clock.now())
         """How new the revision in force is."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._telling: set[asyncio.Task[None]] = set()
 
-    def desired(self, active: ActiveRevision | None = None) -> Desired:
-        """Return the desired state of today, at the revision in force or the one given."""
-        active = active or self.active
-        assert active.tree is not None
-        return self.context.desired(self.context.reader.load(active.tree), self.context.today(active.settings))
+    def desired(self) -> Desired:
+        """Return the desired state of today, at the revision in force."""
+        return self.active.desired
 
     async def reopen(self) -> None:
         """Open the state's key again where it could not be: it may be back, or the agent unlocked."""
-        active = self.active
-        if self.state.sealing.fault is not None and active.tree is not None:
-            self.state.sealing = await reopened(self.context, active.settings, active.tree, self.ledger)
+        if self.state.sealing.fault is not None and self.active.taken_over:
+            self.state.sealing = await reopened(self.active, self.ledger)
             self.problems.update("sealed", self.state.sealing.fault)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -13,8 +13,7 @@ from typing import Any
 
 import structlog
 
-from reconciler.daemon.runtime import ActiveRevision, Runtime
-from reconciler.engine.observe.integrations import Integration
+from reconciler.daemon.runtime import Runtime
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.observe.wiring import integrations_of
 from reconciler.engine.state import OpenState
@@ -23,7 +22,6 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.value import replace
-from reconciler.repository.desired import Desired
 from reconciler.requests.tasks import LINES_AT_A_TIME
 from reconciler.review.owners import owners_of
 from reconciler.review.reviews import alert_overdue
@@ -88,24 +86,19 @@ class Survey:
         self.unread = {name: why for name, why in self.unread.items() if name in there}
         listed = [(service, name) for service, name in listed if only in (None, name)]
         async with self._leased() as state:
-            integrations = await self._integrations(active, desired, state)
+            integrations = await integrations_of(active, desired, state.read_only)
             asked = [integrations[name] for _, name in listed]
             owners = {}
             if asked:
                 now, yielder = self._clock.now(), self._context.yielder
                 owners = await owners_of(asked, desired, state.ledger, everybody, yielder, now=now)
             if only is None:
-                assert active.tree is not None
-                await alert_overdue(self._context, active.settings, active.tree, state.ledger)
+                await alert_overdue(active, state.ledger)
         for service, name in listed:
             async with self._leased(service) as state:
-                integration = (await self._integrations(active, desired, state))[name]
+                integration = (await integrations_of(active, desired, state.read_only))[name]
                 compared = await compare(integration, desired, owners.pop(name), listings)
                 await self._note(name, compared, state.ledger)
-
-    async def _integrations(self, active: ActiveRevision, desired: Desired, state: OpenState) -> dict[str, Integration]:
-        assert active.tree is not None
-        return await integrations_of(self._context, desired, active.tree, active.settings, state.read_only)
 
     async def _note(self, name: str, compared: ComparedListing, ledger: OpenLedger) -> None:
         fault = compared.fault and self._context.redactor.redact(compared.fault)

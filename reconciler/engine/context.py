@@ -1,4 +1,4 @@
-"""What lives longer than a pass: checkout, parse cache, gpg, clients with their limits, redactor.
+"""What lives longer than a pass: checkout, parse cache, gpg, clients with their limits, redactor; and a revision in it.
 
 Modules that send, decrypt, wait or parse people's files are imported when they are first needed: `status` needs none.
 """
@@ -16,7 +16,8 @@ from reconciler.ledger.opening import StateLocation
 from reconciler.model.clock import Clock, Stopped
 from reconciler.model.failpoints import Reached, unwatched
 from reconciler.model.secret import Redactor
-from reconciler.model.settings import Limits, Settings
+from reconciler.model.settings import OWN, Limits, Settings
+from reconciler.model.value import Frozen
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.program import home_of
 from reconciler.repository.git.trees import WORKTREE, Tree
@@ -157,10 +158,6 @@ class Context:
         """Return the settings of a revision, defaults if it has none. Raises SettingsError if they are broken."""
         return read_settings(tree, self.checkout.root)
 
-    def today(self, settings: Settings) -> date:
-        """Return the day by the settings' time zone."""
-        return self.clock.now().astimezone(ZoneInfo(settings.timezone)).date()
-
     @property
     def last_desired(self) -> Desired | None:
         """Return the desired state that `desired` returned last; None before. Reads nothing."""
@@ -196,15 +193,8 @@ class Context:
 
         return WantedFingerprints(self.yielder, wanted_accounts)
 
-    def gnupg(self, settings: Settings) -> Gnupg:
-        """Return gpg with the home that the settings name."""
-        return self._secrets(settings)[0]
-
-    def initial_data(self, settings: Settings) -> InitialData:
-        """Return the reader of encrypted files."""
-        return self._secrets(settings)[1]
-
-    def _secrets(self, settings: Settings) -> tuple[Gnupg, InitialData]:
+    def secrets(self, settings: Settings) -> tuple[Gnupg, InitialData]:
+        """Return gpg with the home that the settings name, and the reader of encrypted files."""
         from reconciler.requests.hosts import AllowedHosts
         from reconciler.secrets.gpg import Gnupg
         from reconciler.secrets.initial_data import InitialData
@@ -214,16 +204,6 @@ class Context:
             gnupg = Gnupg(home_of(self.root, settings), self.checkout.root)
             self._gnupg = (by, gnupg, InitialData(gnupg, AllowedHosts(by[1]).check))
         return self._gnupg[1], self._gnupg[2]
-
-    def state(self, settings: Settings, tree: Tree) -> StateLocation:
-        """Return the state's location. A server's password is in the initial data of `tree`, which is in force."""
-
-        def password() -> str | None:
-            own = self.initial_data(settings).read(tree, "reconciler") or {}
-            self.redactor.learn(own.values())
-            return own.get("STATE_PASSWORD")
-
-        return StateLocation(settings.state, self.root, password, self.checkout)
 
     def client(self, service: str, hosts: AllowedHosts, limits: Limits) -> Client:
         """Return a service's client; the same one from pass to pass while its hosts and limits are the same."""
@@ -261,13 +241,68 @@ class Context:
 
         return self._turns.setdefault(service, Turn())
 
-    def author(self, tree: Tree) -> str | None:
-        """Return who committed a revision; None for a worktree."""
-        return None if tree.revision == WORKTREE else self.checkout.commit(tree.revision).author
-
     async def aclose(self) -> None:
         """Close every connection."""
         if self._throttle is not None:
             self._throttle[1].close()
         for _, _, client in self._clients.values():
             await client.aclose()
+
+
+class Revision(Frozen):
+    """A revision in a context: its tree, and the settings that count for it."""
+
+    context: Context
+    tree: Tree
+    settings: Settings
+
+    @classmethod
+    def at(cls, context: Context, tree: Tree) -> Revision:
+        """Make it with its own settings. Raises SettingsError if they are broken."""
+        return Revision(context, tree, context.settings(tree))
+
+    @property
+    def files(self) -> Files:
+        """Its files; those of a worktree are read anew each time."""
+        return self.context.reader.load(self.tree)
+
+    @property
+    def today(self) -> date:
+        """The day by the settings' time zone."""
+        return self.context.clock.now().astimezone(ZoneInfo(self.settings.timezone)).date()
+
+    @property
+    def desired(self) -> Desired:
+        """What it wants today; the same object from pass to pass while nothing changes."""
+        return self.context.desired(self.files, self.today)
+
+    @property
+    def author(self) -> str | None:
+        """Who committed it; None for a worktree."""
+        revision = self.tree.revision
+        return None if revision == WORKTREE else self.context.checkout.commit(revision).author
+
+    @property
+    def gnupg(self) -> Gnupg:
+        """Gpg with the home that the settings name."""
+        return self.context.secrets(self.settings)[0]
+
+    @property
+    def initial_data(self) -> InitialData:
+        """The reader of encrypted files."""
+        return self.context.secrets(self.settings)[1]
+
+    def own(self) -> dict[str, str]:
+        """Decrypt the program's own initial data; empty if there is none. Raises SecretsError."""
+        return self.initial_data.read(self.tree, OWN) or {}
+
+    @property
+    def location(self) -> StateLocation:
+        """Where the state is. A server's password is in the program's own initial data."""
+
+        def password() -> str | None:
+            own = self.own()
+            self.context.redactor.learn(own.values())
+            return own.get("STATE_PASSWORD")
+
+        return StateLocation(self.settings.state, self.context.root, password, self.context.checkout)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, field
 
 from reconciler.engine.apply import attempts
-from reconciler.engine.context import Context
-from reconciler.engine.trust import TRACE, leave, refuse_fresh_start, sealing_of, sealing_read
+from reconciler.engine.context import Revision
+from reconciler.engine.trust import TRACE, leave, sealing_of, sealing_read, state_of
 from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.lease import EVERYTHING, Lease
 from reconciler.ledger.ledger import Ledger, OpenLedger
@@ -31,7 +31,7 @@ from reconciler.model.grant import Key, Record
 from reconciler.model.settings import Settings
 from reconciler.model.value import replace
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.trees import WORKTREE, Tree
+from reconciler.repository.git.trees import WORKTREE
 
 if TYPE_CHECKING:
     from reconciler.ledger.postgres.membership import Membership
@@ -64,17 +64,16 @@ class OpenState(Struct):
 
 
 @contextmanager
-def locking(context: Context, settings: Settings, tree: Tree, command: str) -> Iterator[OpenState]:
+def locking(revision: Revision, command: str) -> Iterator[OpenState]:
     """Lock the state while the block runs, and settle every attempt that a crash interrupted.
 
     Raises StateLockedError if another process has it, LedgerError if it cannot be opened or was lost.
     """
-    now, location = context.clock.now(), context.state(settings, tree)
-    refuse_fresh_start(context.checkout, location)
-    with location.locked(command, now, context.reached) as held:
+    context, now = revision.context, revision.context.clock.now()
+    with state_of(revision).locked(command, now, context.reached) as held:
         held.ledger.session.redact = context.redactor.redact_all
-        _settle(held.ledger, settings, now)
-        with _open(context, settings, tree, held) as state:
+        _settle(held.ledger, revision.settings, now)
+        with _open(revision, held) as state:
             if state.sealing.fault is None:
                 # If a memory cannot be opened, its files are unknown, so none is swept; only its own grant is blocked.
                 with suppress(SecretsError):
@@ -84,13 +83,7 @@ def locking(context: Context, settings: Settings, tree: Tree, command: str) -> I
 
 @contextmanager
 def sharing(
-    context: Context,
-    settings: Settings,
-    tree: Tree,
-    name: str,
-    lost: Callable[[], None] | None = None,
-    *,
-    acts: bool = True,
+    revision: Revision, name: str, lost: Callable[[], None] | None = None, *, acts: bool = True
 ) -> Iterator[OpenState]:
     """Share a server's state as a member of this name; a pass has to lease the services that it writes for.
 
@@ -98,20 +91,20 @@ def sharing(
     another's, LedgerError where the state cannot be opened or was lost, RepositoryError where there are no commits for
     work that `acts` on a revision.
     """
-    location = context.state(settings, tree)
-    if acts and tree.revision == WORKTREE:
+    context = revision.context
+    if acts and revision.tree.revision == WORKTREE:
         raise RepositoryError(
-            f"{context.root} is no git checkout, and state {location} is shared by several clones, which agree by "
-            "their commits on what is newest: `git init`, or mend `state`"
+            f"{context.root} is no git checkout, and state {revision.location} is shared by several clones, which "
+            "agree by their commits on what is newest: `git init`, or mend `state`"
         )
-    refuse_fresh_start(context.checkout, location)
-    with location.shared(name, lost, context.reached) as held, _open(context, settings, tree, held) as state:
+    with state_of(revision).shared(name, lost, context.reached) as held, _open(revision, held) as state:
         yield state
 
 
 @contextmanager
-def _open(context: Context, settings: Settings, tree: Tree, held: HeldLedger) -> Iterator[OpenState]:
-    leave(context.checkout, TRACE, tree)
+def _open(revision: Revision, held: HeldLedger) -> Iterator[OpenState]:
+    leave(revision, TRACE)
+    context = revision.context
     held.ledger.session.redact = context.redactor.redact_all
     if held.member is not None:
         from reconciler.ledger.postgres.limits import SharedLimits
@@ -119,8 +112,7 @@ def _open(context: Context, settings: Settings, tree: Tree, held: HeldLedger) ->
         context.member_may_send = held.member.refuse_to_send
         context.shared = SharedLimits(held.ledger.backend, held.member.owner)
     try:
-        sealing = sealing_of(context, settings, tree, held.ledger)
-        yield OpenState(OpenLedger(held.ledger), sealing, held.member, held.connect)
+        yield OpenState(OpenLedger(held.ledger), sealing_of(revision, held.ledger), held.member, held.connect)
     finally:
         if context.shared is not None:
             context.shared.close()
@@ -128,10 +120,10 @@ def _open(context: Context, settings: Settings, tree: Tree, held: HeldLedger) ->
 
 
 @contextmanager
-def reading(context: Context, settings: Settings, tree: Tree) -> Iterator[ReadState]:
-    """Open the state for reading, changing nothing. `tree` is in force."""
-    with context.state(settings, tree).reader() as ledger:
-        yield ReadState(Ledger(ledger), sealing_read(context, settings, tree, ledger))
+def reading(revision: Revision) -> Iterator[ReadState]:
+    """Open the state for reading, changing nothing. The revision is in force."""
+    with revision.location.reader() as ledger:
+        yield ReadState(Ledger(ledger), sealing_read(revision, ledger))
 
 
 async def recover(ledger: OpenLedger, settings: Settings, now: datetime, busy: Callable[[Key], bool]) -> None:

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 import pygit2
 
-from reconciler.engine.context import Context
+from reconciler.engine.context import Revision
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Sealing, Trust
 from reconciler.model.errors import LedgerError, SecretsError
-from reconciler.model.settings import OWN, Settings
+from reconciler.model.settings import OWN
 from reconciler.repository.git.checkout import Checkout
-from reconciler.repository.git.trees import WORKTREE, Tree
+from reconciler.repository.git.trees import WORKTREE
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
@@ -43,25 +43,25 @@ SAID = "sealing_key_said"
 """The name of the note of the key that was said not to be vouched for."""
 
 
-def sealing_of(context: Context, settings: Settings, tree: Tree, ledger: LedgerWriter) -> Sealing:
+def sealing_of(revision: Revision, ledger: LedgerWriter) -> Sealing:
     """Open the sealed values of a state, wrapped to the keys that this revision's initial data is encrypted to.
 
     If the key cannot be decrypted, `fault` says why, and the pass goes on without it.
     """
-    return _noted(context, tree, _opening(context, settings, tree)(ledger))
+    return _noted(revision, _opening(revision)(ledger))
 
 
-async def reopened(context: Context, settings: Settings, tree: Tree, ledger: OpenLedger) -> Sealing:
+async def reopened(revision: Revision, ledger: OpenLedger) -> Sealing:
     """Open the sealed values anew, in the event loop."""
-    return _noted(context, tree, await ledger.run(_opening(context, settings, tree)))
+    return _noted(revision, await ledger.run(_opening(revision)))
 
 
-def _opening(context: Context, settings: Settings, tree: Tree) -> Callable[[LedgerWriter], Sealing]:
+def _opening(revision: Revision) -> Callable[[LedgerWriter], Sealing]:
     """Read what git and the files say of the key, and return what opens it by that."""
-    gnupg = context.gnupg(settings)
+    gnupg = revision.gnupg
     trust: Trust | SecretsError
     try:
-        trust, own = trust_of(context, settings, tree), context.initial_data(settings).read(tree, OWN)
+        trust, own = trust_of(revision), revision.initial_data.read(revision.tree, OWN)
     except SecretsError as error:
         trust, own = error, None
 
@@ -74,21 +74,17 @@ def _opening(context: Context, settings: Settings, tree: Tree) -> Callable[[Ledg
     return opened
 
 
-def _noted(context: Context, tree: Tree, sealing: Sealing) -> Sealing:
+def _noted(revision: Revision, sealing: Sealing) -> Sealing:
     """Note in the checkout that the key is wrapped."""
     if sealing.sealer is not None and sealing.sealer.recipients:
-        leave(context.checkout, WRAPPED, tree)
+        leave(revision, WRAPPED)
     return sealing
 
 
-def trust_of(context: Context, settings: Settings, tree: Tree) -> Trust:
+def trust_of(revision: Revision) -> Trust:
     """Find what vouches for the key of the state. Raises SecretsError if that is encrypted and cannot be read."""
-    own = context.initial_data(settings).read(tree, OWN) or {}
-    return Trust(
-        tuple(_recipients(context, settings, tree)),
-        own.get(SEALING_KEY, "").strip().lower() or None,
-        wrapped=left(context.checkout, WRAPPED),
-    )
+    fingerprint = revision.own().get(SEALING_KEY, "").strip().lower() or None
+    return Trust(tuple(_recipients(revision)), fingerprint, wrapped=left(revision.context.checkout, WRAPPED))
 
 
 def _say_unvouched(ledger: LedgerWriter, fingerprint: str) -> None:
@@ -104,33 +100,33 @@ def _say_unvouched(ledger: LedgerWriter, fingerprint: str) -> None:
         )
 
 
-def _recipients(context: Context, settings: Settings, tree: Tree) -> list[str]:
+def _recipients(revision: Revision) -> list[str]:
     """List the keys that the initial data is encrypted to; none if it cannot be read.
 
     A damaged file blocks its own integration's grants and nothing else (docs/design/rules.md, "Faults and load"): a key
     that is there stays wrapped as it is, and one that is made now is wrapped as soon as the file is mended.
     """
     try:
-        return context.initial_data(settings).recipients(tree)
+        return revision.initial_data.recipients(revision.tree)
     except SecretsError:
         return []
 
 
-def sealing_read(context: Context, settings: Settings, tree: Tree, ledger: LedgerReader) -> Sealing:
+def sealing_read(revision: Revision, ledger: LedgerReader) -> Sealing:
     """Open the sealed values of a state that is read; if the key is no good, `fault` says why."""
     try:
-        return Sealing(trust_of(context, settings, tree).sealer(ledger, context.gnupg(settings))[0])
+        return Sealing(trust_of(revision).sealer(ledger, revision.gnupg)[0])
     except SecretsError as error:
         return Sealing(error)
 
 
-def leave(checkout: Checkout, ref: str, tree: Tree) -> None:
+def leave(revision: Revision, ref: str) -> None:
     """Note something of the state in the checkout, if that can be written to."""
+    checkout, commit = revision.context.checkout, revision.tree.revision
     repository = checkout.repository
     if repository is not None and not left(checkout, ref):
         with suppress(pygit2.GitError, KeyError, ValueError, OSError):
-            revision = repository.head.target if tree.revision == WORKTREE else tree.revision
-            repository.references.create(ref, revision)
+            repository.references.create(ref, repository.head.target if commit == WORKTREE else commit)
 
 
 def left(checkout: Checkout, ref: str) -> bool:
@@ -142,9 +138,9 @@ def left(checkout: Checkout, ref: str) -> bool:
         return True  # it exists, but is damaged or cannot be read now
 
 
-def lost(checkout: Checkout, location: StateLocation) -> str | None:
+def lost(revision: Revision) -> str | None:
     """Say that the state is missing although this checkout was acted on with one; None if it is not."""
-    if not left(checkout, TRACE) or location.exists():
+    if not left(revision.context.checkout, TRACE) or (location := revision.location).exists():
         return None
     return (
         f"the state {location} is not there, and this checkout was acted on with one before: nothing is done, for "
@@ -153,7 +149,8 @@ def lost(checkout: Checkout, location: StateLocation) -> str | None:
     )
 
 
-def refuse_fresh_start(checkout: Checkout, location: StateLocation) -> None:
-    """Raise LedgerError if the state was lost."""
-    if (why := lost(checkout, location)) is not None:
+def state_of(revision: Revision) -> StateLocation:
+    """Return where the state is. Raises LedgerError if it was lost."""
+    if (why := lost(revision)) is not None:
         raise LedgerError(why)
+    return revision.location

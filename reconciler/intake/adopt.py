@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler.engine.context import Context
+from reconciler.engine.context import Context, Revision
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import found_by
 from reconciler.engine.observe.wiring import integrations_of
@@ -65,23 +65,22 @@ async def proposed(
 
     The listing is read with the manifest in force. The files are for the work tree, or for the new repository `into`.
     """
-    tree = in_force(context).tree
-    known_integration(context.reader.load(tree), integration)
-    settings = context.reader.load(tree).settings
+    revision = Revision.at(context, in_force(context).tree)
+    known_integration(revision.files, integration)
     beside = into or context.checkout.worktree()
     files = Reader().load(beside)
     broken = [each for problems in files.broken["sequences"].values() for each in problems]
     broken += [*files.broken["manifests"].get(integration, ()), *(p for p in files.problems if p.file == IGNORE)]
     if errors := sorted({str(each) for each in broken if each.severity == "error"}):
         raise NotAdopted(errors)
-    desired = Desired(files, context.today(settings))
-    (read,) = await compared(context, tree, [integration], beside=desired, remembered=into is None)
+    desired = Desired(files, revision.today)
+    (read,) = await compared(revision, [integration], beside=desired, remembered=into is None)
     if not read.complete:
         raise NotAdopted([f"{integration}: {read.fault or read.unlisted}"])
     chosen = _chosen(read.accounts, accounts)
-    with reading(context, settings, tree) as opened:
-        trusted = Desired(context.reader.load(tree), desired.today)
-        meant = (await integrations_of(context, trusted, tree, settings, opened))[integration]
+    with reading(revision) as opened:
+        trusted = Desired(revision.files, desired.today)
+        meant = (await integrations_of(revision, trusted, opened))[integration]
     head = modeline("hire", "hires") if into else line_in(context.checkout.root, "hire", "hires")
     proposals, refused = adopt(meant, chosen, desired, beside, head=head)
     known = [each for each in proposals if context.redactor.redact(each.text) != each.text]

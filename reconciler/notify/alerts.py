@@ -23,11 +23,10 @@ from reconciler.model.errors import Blocked, LedgerError, TransportError
 from reconciler.model.report import Row
 from reconciler.model.revision_status import Stale
 from reconciler.model.secret import Redactor
-from reconciler.model.settings import Alert, Settings
+from reconciler.model.settings import Alert
 from reconciler.model.value import Frozen, replace
-from reconciler.notify.delivery import DeliveryContext, NotSent, Post
+from reconciler.notify.delivery import DeliveryContext, DeliveryRevision, NotSent, Post
 from reconciler.notify.rules import AlertState, CheckStreak, Message, News, NewsKind, alerts_of
-from reconciler.repository.git.trees import Tree
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.transports.address import parse
 from reconciler.transports.messages import RenderedRequest
@@ -46,12 +45,11 @@ PATIENCE_SECONDS = 60.0
 """Seconds that one receiver may take."""
 
 
-async def send_alert(context: DeliveryContext, settings: Settings, tree: Tree, message: Message) -> None:
+async def send_alert(revision: DeliveryRevision, message: Message) -> None:
     """Send a message to every receiver. One that cannot be reached is logged, and not tried again. Never raises."""
-    post = Post(context, settings, tree)
+    post, redact = Post(revision), revision.context.redactor.redact_all
 
     async def to(receiver: Alert) -> None:
-        redact = context.redactor.redact_all
         kind = "email" if receiver.email is not None else "webhook"
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -59,24 +57,24 @@ async def send_alert(context: DeliveryContext, settings: Settings, tree: Tree, m
                     await post.email(receiver.email, redact(message.subject), redact(message.text))
                 else:
                     content = {"text": for_chat(redact(message.text)), "events": redact(message.events)}
-                    await _call(context, settings, await post.filled(receiver.webhook or ""), content)
+                    await _call(revision, await post.filled(receiver.webhook or ""), content)
         except (NotSent, TransportError, LedgerError, Blocked, TimeoutError) as error:
             problem = redact(str(error)) or f"took longer than {PATIENCE_SECONDS:g} s"
         else:
             return
         log.error("alert.not_sent", receiver=kind, problem=problem, about=[str(item.kind) for item in message.news])
 
-    await asyncio.gather(*map(to, settings.alerts))
+    await asyncio.gather(*map(to, revision.settings.alerts))
 
 
-async def _call(context: DeliveryContext, settings: Settings, url: str, content: Mapping[str, Any]) -> None:
+async def _call(revision: DeliveryRevision, url: str, content: Mapping[str, Any]) -> None:
     """Post to a webhook. Its URL is often a secret itself; only its host is ever shown."""
     address = parse(url)
     if address is None:
         raise NotSent("the webhook is no http or https address")
     # A client each: if its hosts change it is replaced, while connections of the old one are still open.
     hosts = AllowedHosts(frozenset({address.name}))
-    client = context.client(f"(alerts to {address.name})", hosts, settings.limits)
+    client = revision.context.client(f"(alerts to {address.name})", hosts, revision.settings.limits)
     body = json.dumps(content).encode()
     call = RenderedRequest("POST", url, address.name, (("Content-Type", "application/json"),), body)
     try:
@@ -98,11 +96,7 @@ def forget(ledger: LedgerWriter, hire: str) -> None:
 
 
 async def alert_freshness(
-    context: DeliveryContext,
-    settings: Settings,
-    tree: Tree,
-    changed: tuple[Stale | None, Stale | None],
-    member: str = "",
+    revision: DeliveryRevision, changed: tuple[Stale | None, Stale | None], member: str = ""
 ) -> None:
     """Alert that git's commits are not taken over, or that they are again: before and now. Never raises.
 
@@ -111,17 +105,17 @@ async def alert_freshness(
     before, now = changed
     by = f"by member {member}: " if member else ""
     if now is not None:
-        acting = "others take them over" if member else f"acting on {tree.revision[:12]}"
+        acting = "others take them over" if member else f"acting on {revision.tree.revision[:12]}"
         news = News(NewsKind.STALE, "", 0, f"{by}{now.reason}; {acting}", since=now.since)
     else:
         since = None if before is None else before.since
         news = News(NewsKind.CAUGHT_UP, "", 0, f"{by}they had not been since {since}", since=since)
-    await alert_of(context, settings, tree, news)
+    await alert_of(revision, news)
 
 
-async def alert_of(context: DeliveryContext, settings: Settings, tree: Tree, news: News) -> None:
+async def alert_of(revision: DeliveryRevision, news: News) -> None:
     """Alert of one thing that no pass found. Never raises."""
-    await send_alert(context, settings, tree, Message((news,)))
+    await send_alert(revision, Message((news,)))
 
 
 async def alert_due(

@@ -42,7 +42,6 @@ from reconciler.requests.client import Client
 from reconciler.requests.encode import FORM
 from reconciler.requests.excerpt import one_line
 from reconciler.requests.hosts import AllowedHosts
-from reconciler.secrets.initial_data import InitialData
 from reconciler.transports.address import parse
 from reconciler.transports.messages import RenderedRequest
 
@@ -56,7 +55,7 @@ GOODBYE_SECONDS = 1.0
 
 
 class DeliveryContext(Protocol):
-    """What delivery needs of a process: clock, redactor, clients, and the reader of encrypted files."""
+    """What delivery needs of a process: clock, redactor and clients."""
 
     clock: Clock
     redactor: Redactor
@@ -65,17 +64,33 @@ class DeliveryContext(Protocol):
     def client(self, service: str, hosts: AllowedHosts, limits: Limits) -> Client:
         """Return a client that goes to these hosts only."""
 
-    def initial_data(self, settings: Settings) -> InitialData:
-        """Return the reader of encrypted files."""
+
+class DeliveryRevision(Protocol):
+    """What delivery needs of a revision: its process, its settings, and the program's own secrets."""
+
+    @property
+    def context(self) -> DeliveryContext:
+        """What lasts longer."""
+
+    @property
+    def tree(self) -> Tree:
+        """Its files."""
+
+    @property
+    def settings(self) -> Settings:
+        """Its settings."""
+
+    def own(self) -> dict[str, str]:
+        """Decrypt the program's own initial data. Raises SecretsError."""
 
 
 class Post:
     """Delivers the messages of a pass over a revision."""
 
-    def __init__(self, context: DeliveryContext, settings: Settings, tree: Tree) -> None:
-        self._context = context
-        self._settings = settings
-        self._tree = tree
+    def __init__(self, revision: DeliveryRevision) -> None:
+        self._own = revision.own
+        self._context = revision.context
+        self._settings = revision.settings
 
     async def email(self, to: str, subject: str, text: str) -> None:
         """Send an e-mail in plain text. Raises NotSent.
@@ -179,12 +194,11 @@ class Post:
     async def _secret(self, name: str) -> str:
         """Return one of the settings' own secrets. Raises NotSent, with what to do, if it is missing."""
         try:
-            values = await asyncio.to_thread(self._context.initial_data(self._settings).read, self._tree, OWN)
+            values = await asyncio.to_thread(self._own)
         except SecretsError as error:
             raise NotSent(str(error)) from None
-        self._context.redactor.learn((values or {}).values())
-        value = (values or {}).get(name)
-        if not value:
+        self._context.redactor.learn(values.values())
+        if not (value := values.get(name)):
             raise NotSent(f"{name} is missing: `reconcile initial-data set {OWN}` asks for it")
         return value
 
@@ -218,18 +232,13 @@ NOTICE = "notice/"
 class Notifier:
     """Makes the notifications of each pass, with the settings and secrets of its revision."""
 
-    def __init__(
-        self,
-        context: DeliveryContext,
-        messenger_of: Callable[[DeliveryContext, Settings, Tree], Messenger] = Post,
-    ) -> None:
-        self._context = context
+    def __init__(self, messenger_of: Callable[[DeliveryRevision], Messenger] = Post) -> None:
         self._messenger_of = messenger_of
         self._under_way: set[str] = set()
 
-    def over(self, settings: Settings, tree: Tree) -> Notifications:
+    def over(self, revision: DeliveryRevision) -> Notifications:
         """Return the notifications of a pass over this revision."""
-        return Notifications(self._messenger_of(self._context, settings, tree), self._context, self._under_way)
+        return Notifications(self._messenger_of(revision), revision.context, self._under_way)
 
 
 class Notifications(Frozen):

@@ -112,7 +112,7 @@ class DryRun:
         planning = self._planning
         if planning.selection.everything or planning.in_force is not None:
             return None
-        return await count_revision(planning.context, planning.state, planning.settings, planning.tree)
+        return await count_revision(planning.trusted, planning.state)
 
     async def report(self) -> Report:
         """The report without its rows, once all parts are planned."""

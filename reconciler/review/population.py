@@ -14,11 +14,10 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from reconciler.engine.context import Context
+from reconciler.engine.context import Revision
 from reconciler.engine.decide.existing import as_shown
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.observe.wiring import integrations_of
-from reconciler.engine.run.accepted import in_force
 from reconciler.engine.run.planning import Planning
 from reconciler.engine.state import reading
 from reconciler.ledger.reader import LedgerReader
@@ -36,7 +35,6 @@ from reconciler.model.value import replace
 from reconciler.repository.attribution.given import who_gave
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Files
-from reconciler.repository.git.trees import Tree
 from reconciler.requests.record import last_used
 from reconciler.review.owners import owners_of
 from reconciler.review.unmanaged import AccountKind, ComparedListing, PeopleIndex, UnknownAccount, compare
@@ -50,29 +48,24 @@ _THERE = (Status.PRESENT, Status.DIFFERS)
 
 
 async def compared(
-    context: Context,
-    tree: Tree,
-    names: Collection[str] = (),
-    *,
-    beside: Desired | None = None,
-    remembered: bool = True,
+    revision: Revision, names: Collection[str] = (), *, beside: Desired | None = None, remembered: bool = True
 ) -> list[ComparedListing]:
     """Compare the listings of these integrations, or of all, with git and the ledger; change nothing.
 
     With `beside`, compare with its hires, which are not committed yet. Without `remembered`, the ledger's records do
     not count.
     """
-    files = context.reader.load(tree)
+    context, files = revision.context, revision.files
     for name in names:
         known_integration(files, name)
-    settings = files.settings
-    trusted = Desired(files, context.today(settings))
+    revision = replace(revision, settings=files.settings)  # which a worktree's may be others than those in force
+    trusted = Desired(files, revision.today)
     desired = beside or trusted
     people = PeopleIndex(desired)
     listings = Listings(context.clock.now(), whole=True)
     found = []
-    with reading(context, settings, tree) as opened:
-        there = await integrations_of(context, trusted, tree, settings, opened)
+    with reading(revision) as opened:
+        there = await integrations_of(revision, trusted, opened)
         asked = sorted(name for name in {*there, *files.broken["manifests"]} if not names or name in names)
         built = [there[name] for name in asked if name in there]
         ledger = opened.ledger if remembered else None
@@ -109,18 +102,18 @@ def _answered(compared: ComparedListing, checks: Report | None) -> ComparedListi
 
 
 async def population(
-    context: Context, tree: Tree, names: Sequence[str], *, every: bool, split: bool
+    revision: Revision, names: Sequence[str], *, every: bool, split: bool
 ) -> tuple[list[ComparedListing], Mapping[tuple[str, str | None], dict[str, Any]]]:
     """Ask the services of these integrations, which may be `every` one, and make the data of each one's review.
 
     With `split`, each manager's people have their own.
     """
-    settings, at = in_force(context).settings, context.clock.now()
-    listings = await compared(context, tree, names)
-    checks = await _checked(context, tree, {each.integration for each in listings if not each.complete})
+    context, at = revision.context, revision.context.clock.now()
+    listings = await compared(revision, names)
+    checks = await _checked(revision, {each.integration for each in listings if not each.complete})
     answered = [_answered(each, checks) for each in listings]
-    desired = Desired(context.reader.load(tree), context.today(settings))
-    with reading(context, settings, tree) as state:
+    desired = Desired(revision.files, revision.today)
+    with reading(revision) as state:
         if every:
             answered += await state.ledger.run(partial(_without_manifest, names=names))
         known = await state.ledger.run(lambda ledger: ledger.given.of())
@@ -130,23 +123,23 @@ async def population(
     return answered, {(name, manager): part for name, of in parts.items() for manager, part in of.items()}
 
 
-async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Report | None:
+async def _checked(revision: Revision, names: Collection[str]) -> Report | None:
     """Check every grant of the integrations that have no listing."""
-    files, settings = context.reader.load(tree), in_force(context).settings
+    manifests = revision.files.manifests
     asked = {
         name
         for name in names
-        if (loaded := files.manifests.get(name)) is not None
+        if (loaded := manifests.get(name)) is not None
         and loaded.model.exists is not None
         and loaded.model.listing is None
     }
     if not asked:
         return None
-    with reading(context, settings, tree) as state:
+    with reading(revision) as state:
         selection = Selection(integrations=frozenset(asked))
-        planning = await Planning(context, state, PassRequest(selection, removals=False), tree).begin()
+        planning = await Planning(revision, state, PassRequest(selection, removals=False)).begin()
         plan = await planning.whole()
-        return plan.report(context.redactor)
+        return plan.report(revision.context.redactor)
 
 
 def _populations(

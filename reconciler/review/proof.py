@@ -27,7 +27,7 @@ from reconciler.transports.address import parse
 from reconciler.transports.messages import RenderedRequest
 
 if TYPE_CHECKING:
-    from reconciler.engine.context import Context
+    from reconciler.engine.context import Revision
     from reconciler.ledger.reader import LedgerReader
     from reconciler.model.settings import Settings, Timestamping
     from reconciler.repository.git.checkout import Checkout
@@ -183,14 +183,14 @@ def authorities(tree: Tree, ca: str) -> bytes:
     return pem
 
 
-async def token_of(note: str, wanted: Timestamping, context: Context, settings: Settings, tree: Tree) -> bytes:
+async def token_of(note: str, wanted: Timestamping, revision: Revision) -> bytes:
     """Ask the authority about a note; return its answer once that is verified. Raises TimestampError."""
-    pem = authorities(tree, wanted.ca)
+    context, pem = revision.context, authorities(revision.tree, wanted.ca)
     question = Question.about(note.encode())
     address = parse(wanted.url)
     name = address.name if address is not None else ""
     # No manifest's service can have this name, so that it shares no limits and connections.
-    client = context.client("(timestamps)", AllowedHosts(frozenset({name}), plain=True), settings.limits)
+    client = context.client("(timestamps)", AllowedHosts(frozenset({name}), plain=True), revision.settings.limits)
     headers = (("Content-Type", "application/timestamp-query"), ("Accept", "application/timestamp-reply"))
     try:
         answer = await client.send(RenderedRequest("POST", wanted.url, wanted.url, headers, question.content))

@@ -88,10 +88,9 @@ class QuietParts:
         """Plan a part in a process that was forked; None if there is more to it."""
         if self._runner is None:
             self._runner = asyncio.Runner()
-            planning, context = self._planning, self._planning.context
-            context.member_may_send = _ask_nothing
-            location = context.state(planning.settings, planning.in_force or planning.tree)
-            planning.state.ledger.reopen(self._state.enter_context(location.reader()))
+            planning = self._planning
+            planning.context.member_may_send = _ask_nothing
+            planning.state.ledger.reopen(self._state.enter_context(planning.trusted.location.reader()))
         try:
             return self._runner.run(self._quiet(part))
         except Exception:  # noqa: BLE001  whatever it is, who forked this process meets it as well

@@ -15,16 +15,14 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import PurePosixPath
 
-from reconciler.engine.context import Context
+from reconciler.engine.context import Revision
 from reconciler.engine.decide.existing import as_shown
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.config_files import REMOVE
-from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Problem, RepositoryError
 from reconciler.model.grant import APART, Key, Phase, Record
 from reconciler.model.secret import MASK
-from reconciler.model.settings import Settings
 from reconciler.model.status import EventType
 from reconciler.model.value import Frozen
 from reconciler.notify.alerts import alert_of
@@ -270,15 +268,16 @@ def _text(data: Mapping[str, object], key: str) -> str | None:
     return said if isinstance(said, str) and said else None
 
 
-async def alert_overdue(context: Context, settings: Settings, tree: Tree, ledger: OpenLedger) -> None:
+async def alert_overdue(revision: Revision, ledger: OpenLedger) -> None:
     """Send an alert of each review that is overdue, if none was sent of it."""
-    if not settings.alerts or not _files_of(tree):
+    tree = revision.tree
+    if not revision.settings.alerts or not _files_of(tree):
         return
     known: set[str] = set(json.loads(await ledger.run(lambda reader: reader.notes.get(NOTE) or b"[]")))
-    today = Policy.of(settings, context.clock.now()).today
+    today = revision.today
 
     def read() -> list[tuple[str, str, int]]:
-        checkout = Checkout.open(context.root)  # the pass's own may only be used in its thread
+        checkout = Checkout.open(revision.context.root)  # the pass's own may only be used in its thread
         own = checkout.worktree() if tree.revision == WORKTREE else checkout.at(tree.revision)
         reviews = [review for review in Reviews().read(own) if review.path not in known and review.overdue(today)]
         return [(each.path, each.due or "", sum(not line.decision for line in each.lines)) for each in reviews]
@@ -289,4 +288,4 @@ async def alert_overdue(context: Context, settings: Settings, tree: Tree, ledger
     note = json.dumps(sorted(known | {path for path, _, _ in found})).encode()
     await ledger.run(lambda writer: writer.notes.put(NOTE, note))
     said = "; ".join(f"{path}: {left} undecided, due {due}" for path, due, left in found)
-    await alert_of(context, settings, tree, News(NewsKind.REVIEW_OVERDUE, "", len(found), said))
+    await alert_of(revision, News(NewsKind.REVIEW_OVERDUE, "", len(found), said))

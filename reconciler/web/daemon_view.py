@@ -18,7 +18,6 @@ from threading import Lock
 from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.loop import Daemon
 from reconciler.daemon.runtime import ActiveRevision
-from reconciler.engine.run.accepted import InForce
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Problem, SecretsError
 from reconciler.model.form import FormField
@@ -31,7 +30,7 @@ from reconciler.model.settings import OWN, Settings
 from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Checkout
-from reconciler.repository.git.trees import WORKTREE, Tree
+from reconciler.repository.git.trees import WORKTREE
 from reconciler.review.reviews import ReviewProgress, Reviews
 from reconciler.review.unmanaged import ComparedListing
 from reconciler.web.guard import host_of
@@ -85,13 +84,13 @@ class GitView(Frozen):
 class DaemonView:
     """The daemon, its ledger and its repository, as pages read them. Construct it in the daemon's loop."""
 
-    def __init__(self, daemon: Daemon, initial: InForce) -> None:
-        self._context = context = daemon.runtime.context
+    def __init__(self, daemon: Daemon) -> None:
+        self._context = daemon.runtime.context
         self._daemon = daemon
         self._runtime = daemon.runtime
-        self._initial = initial
+        self._listen = self.settings.listen
         self._loop = asyncio.get_running_loop()
-        self._location = context.state(initial.settings, initial.tree)
+        self._location = self._runtime.active.location
         self._lock, self._reviewing = Lock(), Lock()
         self._reviews = Reviews()
         self._reviewed: tuple[object, list[ReviewProgress]] | None = None
@@ -101,10 +100,6 @@ class DaemonView:
     def settings(self) -> Settings:
         """The settings in force."""
         return self._runtime.active.settings
-
-    @property
-    def _tree(self) -> Tree:
-        return self._runtime.active.tree or self._initial.tree
 
     def ledger(self) -> AbstractContextManager[LedgerReader]:
         """Open a reader for the caller alone."""
@@ -128,7 +123,7 @@ class DaemonView:
     def hosts(self) -> frozenset[str]:
         """Return the host names that requests may have."""
         public = self.settings.public.partition("://")[2]
-        return frozenset({host_of(self._initial.settings.listen), host_of(public)})
+        return frozenset({host_of(self._listen), host_of(public)})
 
     def noted(self) -> Noted:
         """Read what metrics need of the ledger."""
@@ -186,14 +181,14 @@ class DaemonView:
 
     def reviews(self, ledger: LedgerReader) -> list[ReviewProgress]:
         """Compute how far each access review is at the commit in force, again when git or the history changes."""
-        tree = self._tree
-        key = (tree.revision, ledger.history.end(), ledger.notes.get(LAST))
+        revision = self._runtime.active.tree.revision
+        key = (revision, ledger.history.end(), ledger.notes.get(LAST))
         with self._reviewing:
             if self._reviewed is None or self._reviewed[0] != key:
                 checkout = self.checkout()
                 found = []
                 if checkout.is_git:
-                    own = checkout.head() if tree.revision == WORKTREE else checkout.at(tree.revision)
+                    own = checkout.head() if revision == WORKTREE else checkout.at(revision)
                     found = self._reviews.progress(checkout, own, ledger)
                 self._reviewed = (key, found)
             return self._reviewed[1]
@@ -207,19 +202,19 @@ class DaemonView:
 
         Raises SecretsError if it cannot be read.
         """
-        tree, settings = self._tree, self.settings
-        of = (tree.revision, settings.gnupg_home)
+        active = self._runtime.active
+        of = (active.tree.revision, active.settings.gnupg_home)
         with self._lock:
             known, now = self._secrets.get((service, name)), time.monotonic()
             if known is None or known[0] != of or known[1] <= now:
                 found: Secret | SecretsError | None
                 try:
-                    value = (self._context.initial_data(settings).read(tree, service) or {}).get(name)
+                    value = (active.initial_data.read(active.tree, service) or {}).get(name)
                     found = Secret(value) if value else None
                     self._context.redactor.learn(value.split("\n") if value else [])
                 except SecretsError as error:
                     found = error.with_traceback(None)
-                lasts = tree.revision != WORKTREE and not isinstance(found, SecretsError)
+                lasts = active.tree.revision != WORKTREE and not isinstance(found, SecretsError)
                 known = self._secrets[service, name] = (of, float("inf") if lasts else now + RETRY_SECONDS, found)
         if isinstance(known[2], SecretsError):
             raise known[2]

@@ -21,7 +21,6 @@ from starlette.routing import BaseRoute, Route
 
 from reconciler.daemon.authorize import callback, is_awaited
 from reconciler.daemon.loop import Daemon
-from reconciler.engine.run.accepted import InForce
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, ReconcilerError
 from reconciler.web import views
@@ -168,24 +167,23 @@ PATIENCE_SECONDS = 20.0
 """How long the callback waits for a pass over its service to end."""
 
 
-async def _authorized(running: Daemon, initial: InForce, service: str, query: Mapping[str, str]) -> tuple[int, str]:
+async def _authorized(running: Daemon, service: str, query: Mapping[str, str]) -> tuple[int, str]:
     """Answer the OAuth callback, in the daemon's loop."""
-    runtime = running.runtime
-    context, settings, tree = runtime.context, runtime.active.settings, runtime.active.tree or initial.tree
-    awaited = await is_awaited(runtime.state, service, query, context.clock.now())
+    runtime, active = running.runtime, running.runtime.active
+    awaited = await is_awaited(runtime.state, service, query, runtime.context.clock.now())
     if not awaited:  # a stranger's call must not lease a service
-        return await callback(context, settings, tree, runtime.state, service=service, query=query)
+        return await callback(active, runtime.state, service=service, query=query)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS), running.runner.leased(service) as leased:
-            return await callback(context, settings, tree, leased, service=service, query=query)
+            return await callback(active, leased, service=service, query=query)
     except (TimeoutError, Stopped, LedgerError):
         return 503, f"{service} is not connected: this cannot be done now. Open the link again in a minute."
 
 
-def pages_of(running: Daemon, metrics: Metrics, initial: InForce) -> Starlette:
+def pages_of(running: Daemon, metrics: Metrics) -> Starlette:
     """Make what `listen` serves. `listen` itself, unlike other settings, is the one that the daemon started with."""
-    view = DaemonView(running, initial)
-    guard = Guard(initial.settings.listen, lambda: view.settings, view.token)
+    view = DaemonView(running)
+    guard = Guard(view.settings.listen, lambda: view.settings, view.token)
 
     async def text(noted: Noted) -> bytes:
         runtime = running.runtime
@@ -203,7 +201,7 @@ def pages_of(running: Daemon, metrics: Metrics, initial: InForce) -> Starlette:
         guard=guard,
         hosts=view.hosts,
         more=[
-            callback_route(in_this_loop(partial(_authorized, running, initial))),
+            callback_route(in_this_loop(partial(_authorized, running))),
             hook_route(daemon_hooks(running, view), metrics.count_hook),
             *StatusPages(view, guard, view.redact).routes(),
         ],

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reconciler.engine.context import Context
+from reconciler.engine.context import Context, Revision
 from reconciler.engine.decide.planned import PlannedGrant, requests_of
 from reconciler.engine.observe.checker import Checker
 from reconciler.engine.observe.integrations import Integration
@@ -166,9 +166,9 @@ async def try_manifest(
     service = manifest_in(desired, name).model.service or name
     allowed = frozenset(settings.allowed_hosts) or _hosts_at(context, head, service)
     settings = settings.model_copy(update={"allowed_hosts": sorted({*allowed, *hosts}) or [NOWHERE]})
-    with reading(context, settings, head) as opened:
-        built = await integrations_of(context, desired, context.checkout.worktree(), settings, opened)
-        found = built[name]
+    with reading(Revision(context, head, settings)) as opened:
+        here = Revision(context, context.checkout.worktree(), settings)
+        found = (await integrations_of(here, desired, opened))[name]
         client = _RecordingClient(found.client)
         connection = found.connection
         if connection is not None and connection.fetches:  # it needs no person

@@ -18,7 +18,6 @@ from reconciler import cli
 from reconciler.cli.commands.daemon import EDITS_SECONDS, _FileProblems, _log_ignored_edits
 from reconciler.cli.options import SharedOptions
 from reconciler.cli.output.report import show_report
-from reconciler.daemon.runtime import ActiveRevision
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import Problem
 from reconciler.model.report import Report
@@ -67,8 +66,8 @@ def test_edits_that_passes_ignore_are_logged_once_an_interval(repo: Repo) -> Non
             self.slept.append(seconds)
 
     with capture_logs() as lines:
-        context = SimpleNamespace(checkout=Checkout.open(repo.root))
-        runtime = SimpleNamespace(context=context, clock=Waiting(), active=ActiveRevision(settings=Settings()))
+        context, active = SimpleNamespace(checkout=Checkout.open(repo.root)), SimpleNamespace(settings=Settings())
+        runtime = SimpleNamespace(context=context, clock=Waiting(), active=active)
         asyncio.run(_log_ignored_edits(cast("Any", runtime), []))
     assert [line["paths"] for line in lines] == [["hires/bob.yaml"], ["hires/bob.yaml", "hires/eve.yaml"]]
     assert Waiting.slept == [EDITS_SECONDS, 600, 600, 600]

@@ -90,8 +90,8 @@ async def running(repo: Repo, clock: SystemClock | None = None, *, watch: Watch 
     passes: list[tuple[str, Report]] = []
     try:
         force = in_force(context, starts=True)
-        with locking(context, force.settings, force.tree, "test") as state:
-            runtime = Runtime(context, clock, state, ActiveRevision(settings=force.settings, branch=force.branch))
+        with locking(force, "test") as state:
+            runtime = Runtime(clock, state, ActiveRevision(context, force.tree, force.settings, force.branch))
             daemon = Daemon(runtime, lambda report, _took, why: passes.append((why, report)), watch=watch)
             task = asyncio.create_task(daemon.run())
             try:

@@ -13,6 +13,7 @@ import pytest
 from reconciler.daemon.approving import MOST, SECONDS_EACH, UNKNOWN_AGAIN, Approving
 from reconciler.daemon.runtime import ProblemLog
 from reconciler.engine.context import Context
+from reconciler.engine.run.accepted import InForce
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.clock import stamp
@@ -65,7 +66,8 @@ class Asker:
         self.machine.clock.turn(seconds=seconds)
 
         async def begun() -> None:
-            self._approving.begin(self._context.settings(self._context.checkout.head()), "main")
+            tree = self._context.checkout.head()
+            self._approving.begin(InForce(self._context, tree, self._context.settings(tree), "main"))
             if self._approving._task is not None:
                 await self._approving._task
 

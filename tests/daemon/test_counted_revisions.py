@@ -99,7 +99,7 @@ def test_slices_of_the_interval_revoke_none_before_a_commit_was_counted(
 
             monkeypatch.setattr(now.daemon._dispatcher, "_pass", late)
             revision = leave(repo, *GONE)
-            await until(lambda: now.active.tree and now.active.tree.revision == revision)
+            await until(lambda: now.active.acted_on == revision)
             clock.pace = timedelta(seconds=60)
             await until(lambda: set(GONE) <= held(now).keys())
             assert sent(accounts, "DELETE") == []
@@ -352,7 +352,7 @@ def test_release_lets_through_what_was_held_then_and_no_later_commit(
             monkeypatch.setattr(now.daemon._dispatcher, "_pass", late)
             assert (await asyncio.to_thread(run_cli, repo, "--yes-really")).code == 0
             revision = change(repo, *others)
-            await until(lambda: now.active.tree and now.active.tree.revision == revision)
+            await until(lambda: now.active.acted_on == revision)
             counted.set()
             await until(lambda: any(why == "released" for why, _ in now.passes) and len(done()) >= len(first))
             await until(lambda: held(now).keys() == {*others})

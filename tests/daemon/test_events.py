@@ -96,7 +96,7 @@ def test_who_is_called_what_is_known_from_commit_to_commit(repo: Repo, accounts:
     async def walk() -> None:
         async with running(repo) as now:
             checks = now.daemon._events
-            await until(lambda: now.active.tree is not None and checks._ahead is not None and checks._ahead.done())
+            await until(lambda: now.active.taken_over and checks._ahead is not None and checks._ahead.done())
 
             async def whose(account: str) -> list[str]:
                 return [str(key) for key in await checks._keys(checks._desired(), "tool", account)]
@@ -107,7 +107,7 @@ def test_who_is_called_what_is_known_from_commit_to_commit(repo: Repo, accounts:
             repo.hire("bob", "tool", extra={"LOGIN": "ada-login"})
             repo.hire("ada", "tool", extra={"LOGIN": "lovelace"})
             head = repo.commit()
-            await until(lambda: now.active.tree is not None and now.active.tree.revision == head)
+            await until(lambda: now.active.acted_on == head)
             assert await whose("lovelace") == ["ada/tool"]
             assert await whose("ada-login") == ["bob/tool"]
             assert await whose("bob-login") == []

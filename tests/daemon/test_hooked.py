@@ -98,7 +98,7 @@ def test_a_commit_that_nobody_told_of_is_noted_where_pushes_used_to_be_told(
             theirs.hire("bob")
             head = theirs.commit()
             theirs.git("push", "--quiet", "origin", "HEAD:main")
-            await until(lambda: now.active.tree is not None and now.active.tree.revision == head)
+            await until(lambda: now.active.acted_on == head)
             clock.turn(minutes=2)
             await until(lambda: hooks(repo)[0]["missed_at"])
             now.daemon.pushed()

@@ -247,7 +247,7 @@ def test_a_commit_stops_attempts_that_have_not_begun(repo: Repo, accounts: Accou
             await until(lambda: accounts.calls(method))
             change(there=gone)
             head = now.context.checkout.head_id()
-            await until(lambda: now.active.tree is not None and now.active.tree.revision == head)
+            await until(lambda: now.active.acted_on == head)
             release.set()
             await until(lambda: accounts.calls(undo))
         assert len(accounts.calls(method)) == len(accounts.calls(undo)) == 1
@@ -281,7 +281,7 @@ def test_settings_stop_attempts_that_have_not_begun(repo: Repo, accounts: Accoun
             await until(lambda: accounts.calls(method))
             repo.settings(**settings, suspend=[{"integration": "tool"}])
             head = repo.commit()
-            await until(lambda: now.active.tree is not None and now.active.tree.revision == head)
+            await until(lambda: now.active.acted_on == head)
             release.set()
             await until(lambda: sum(repo.has(hire, "tool", "suspended") for hire in hires) >= 2)
         assert len(accounts.calls(method)) == 1
@@ -327,7 +327,7 @@ def test_a_commit_takes_away_what_a_check_finds_that_is_under_way(repo: Repo, ac
             await until(lambda: accounts.calls("GET", "/users/bob"))
             repo.remove("hires/bob.yaml")
             head = repo.commit()
-            await until(lambda: now.active.tree is not None and now.active.tree.revision == head)
+            await until(lambda: now.active.acted_on == head)
             release.set()
             await until(lambda: accounts.calls("DELETE", "/users/bob"))
         assert accounts.people.keys() == {"ada@example.com"}
@@ -347,7 +347,7 @@ def test_a_commit_changes_attempts_that_have_not_begun(repo: Repo, accounts: Acc
             await until(lambda: accounts.calls("POST"))
             change("After")
             head = now.context.checkout.head_id()
-            await until(lambda: now.active.tree is not None and now.active.tree.revision == head)
+            await until(lambda: now.active.acted_on == head)
             release.set()
             await until(lambda: len(accounts.people) == 3)
         names = sorted(call.json()["name"].partition(" ")[2] for call in accounts.calls("POST"))
@@ -380,8 +380,7 @@ def test_a_commit_is_read_beside_the_loop(
             await until(lambda: accounts.created["ada@example.com"])
 
             async def hires() -> list[str]:
-                assert now.active.tree is not None
-                return sorted(now.context.reader.load(now.active.tree).hires)
+                return sorted(now.active.files.hires)
 
             def beside(*given: Any) -> Any:
                 found.append(asyncio.run_coroutine_threadsafe(hires(), loop).result(PATIENCE))

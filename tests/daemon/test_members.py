@@ -28,7 +28,7 @@ from reconciler.engine.apply.commands import enqueue_release
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.observe.listings import Listings
-from reconciler.engine.run.accepted import in_force
+from reconciler.engine.run.accepted import InForce, in_force
 from reconciler.engine.run.runner import Leases, LockedState, PassRunner
 from reconciler.engine.state import OpenState, sharing
 from reconciler.ledger.ledger import OpenLedger
@@ -37,7 +37,6 @@ from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.ledger.postgres import clock as postgres
 from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
 from reconciler.model.clock import Stopped
-from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
@@ -46,7 +45,6 @@ from reconciler.model.settings import Settings
 from reconciler.model.status import EventType
 from reconciler.notify.delivery import Notifier
 from reconciler.oauth.connection import stored_record
-from reconciler.repository.git.trees import Tree
 from reconciler.secrets.gpg import Gnupg
 from tests.daemon.running import peopled, until
 from tests.engine.harness import dying
@@ -137,28 +135,20 @@ class AtWork:
     context: Context
     clock: SystemClock
     state: OpenState
-    settings: Settings
-    tree: Tree
+    force: InForce
 
     async def make(self, selection: Selection) -> Report:
         """Make a pass."""
-        leases = SharedState(self.context, self.clock, self.state, self.tree.revision)
+        leases = SharedState(self.context, self.clock, self.state, self.force.tree.revision)
         passes = self.runner(leases)
-        desired = self.context.desired(
-            self.context.reader.load(self.tree), Policy.of(self.settings, self.clock.now()).today
+        fleet_pass = FleetPass(
+            clock=self.clock, passes=passes, state=self.state, leases=leases, desired=self.force.desired
         )
-        fleet_pass = FleetPass(clock=self.clock, passes=passes, state=self.state, leases=leases, desired=desired)
         return await fleet_pass.make(PassRequest(selection))
 
     def runner(self, leases: Leases) -> PassRunner:
         """What makes its passes."""
-        return PassRunner(
-            context=self.context,
-            clock=self.clock,
-            leases=leases,
-            revision=lambda: (self.settings, self.tree),
-            notifier=Notifier(self.context),
-        )
+        return PassRunner(clock=self.clock, leases=leases, revision=lambda: self.force, notifier=Notifier())
 
 
 @asynccontextmanager
@@ -168,8 +158,8 @@ async def member(repo: Repo, name: str) -> AsyncIterator[AtWork]:
     context = Context(repo.root, clock, Redactor())
     force = in_force(context)
     try:
-        with sharing(context, force.settings, force.tree, name) as state:
-            yield AtWork(context=context, clock=clock, state=state, settings=force.settings, tree=force.tree)
+        with sharing(force, name) as state:
+            yield AtWork(context=context, clock=clock, state=state, force=force)
     finally:
         await context.aclose()
 
@@ -273,7 +263,7 @@ def test_command_that_another_member_took_up_meanwhile_is_not_taken_up_again(
             commands = ledger.commands.waiting()
             async with leased(a.state, a.clock, ["tool"]):
                 takers = [
-                    each.runner(SharedState(each.context, each.clock, each.state, each.tree.revision))
+                    each.runner(SharedState(each.context, each.clock, each.state, each.force.tree.revision))
                     for each in (a, b)
                 ]
                 both = [asyncio.create_task(each.apply_commands(commands, {"tool"})) for each in takers]
@@ -315,7 +305,8 @@ def test_entry_that_goes_to_another_service_waits_for_who_acts_on_it(
 
 
 def runtime_of(one: AtWork) -> Runtime:
-    return Runtime(one.context, one.clock, one.state, ActiveRevision(settings=one.settings, tree=one.tree))
+    active = ActiveRevision(one.context, one.force.tree, one.force.settings, taken_over=True)
+    return Runtime(one.clock, one.state, active)
 
 
 def dispatching(one: AtWork) -> Dispatcher:
@@ -432,13 +423,13 @@ def test_leader_that_is_behind_leaves_the_count_of_a_newer_commit(repo: Repo, ac
                 repo.remove(f"hires/{stem}.yaml")
             repo.commit()
             async with member(repo, "ahead") as ahead:
-                leases = SharedState(ahead.context, ahead.clock, ahead.state, ahead.tree.revision)
+                leases = SharedState(ahead.context, ahead.clock, ahead.state, ahead.force.tree.revision)
                 passes = ahead.runner(leases)
-                await passes.count(ahead.state, ahead.settings, ahead.tree)
+                await passes.count(ahead.state, ahead.force)
                 leader = Daemon(runtime_of(behind), lambda *_: None)
                 assert isinstance(leader.runner, Fleet)
                 leader.runner.leads = True
-                await leader._lead(behind.clock.now(), behind.tree)
+                await leader._lead(behind.clock.now())
                 passes.counts = False  # as in a daemon, which counts when it takes a commit over
                 report = await passes.run(PassRequest(Selection(hires=frozenset(stems[:3]))), {"tool"})
                 assert [row.status for row in report.rows] == ["suspended"] * 3
@@ -462,10 +453,10 @@ def test_leader_fetches_where_another_member_was_told_of_a_push(repo: Repo, monk
             leader, other = (Daemon(runtime_of(each), lambda *_: None) for each in (one, two))
             assert isinstance(leader.runner, Fleet)
             leader.runner.leads = True
-            await leader._lead(one.clock.now(), one.tree)
+            await leader._lead(one.clock.now())
             other.pushed()
             await other.runtime.finish()
-            await leader._lead(one.clock.now(), one.tree)
+            await leader._lead(one.clock.now())
             assert begun == [other.fetching, leader.fetching]
             await leader._dispatcher.finish()
 
@@ -481,7 +472,7 @@ def test_job_that_no_member_made_is_dropped(repo: Repo, accounts: AccountService
             fleet = daemon.runner
             assert isinstance(fleet, Fleet)
             request = PassRequest(Selection(), "released", released="ida@here")
-            job = arguments(Slice("tool", request, Lane.NOW, a.clock.now()), a.tree.revision, None)
+            job = arguments(Slice("tool", request, Lane.NOW, a.clock.now()), a.force.tree.revision, None)
             ours = signed(job, a.state.sealing)
             assert is_signed(ours, a.state.sealing)
             for forged in (job, {**job, "mac": "cafe"}, {**ours, "service": "next"}, {}):
@@ -543,7 +534,7 @@ def test_member_whose_key_is_there_again_makes_jobs_and_queues_slices(repo: Repo
             fleet = dispatching(a).runner
             assert isinstance(fleet, Fleet)
             item = Slice("tool", PassRequest(Selection(), "commit"), Lane.NOW, a.clock.now())
-            job = signed(arguments(item, a.tree.revision, None), a.state.sealing)
+            job = signed(arguments(item, a.force.tree.revision, None), a.state.sealing)
             a.state.sealing = Sealing(SecretsError("the agent was locked when it started"))
             await fleet._job(job)
             assert accounts.created == {"ada@example.com": 1}
@@ -599,7 +590,7 @@ def test_older_revision_is_not_acted_on_after_a_wait(repo: Repo, accounts: Accou
                     waiting = asyncio.create_task(old.make(Selection()))
                     while ledger.notes.get("acted_on") is None:  # then it has looked, and waits
                         await clock.sleep(0.05)
-                    assert await Newest(new.context.checkout, new.state.ledger).act_on(new.tree.revision)
+                    assert await Newest(new.context.checkout, new.state.ledger).act_on(new.force.tree.revision)
                 with pytest.raises(RepositoryError, match="the fleet acted on a newer revision"):
                     await waiting
         assert accounts.lines() == []
@@ -619,7 +610,7 @@ def test_older_revision_is_not_acted_on_after_a_check(repo: Repo, accounts: Acco
                 told = Stale(accounts)
                 planning = asyncio.create_task(old.make(Selection()))
                 assert await asyncio.to_thread(told.asked.wait, PATIENCE)
-                assert await Newest(new.context.checkout, new.state.ledger).act_on(new.tree.revision)
+                assert await Newest(new.context.checkout, new.state.ledger).act_on(new.force.tree.revision)
                 told.set()
                 with pytest.raises(RepositoryError, match="the fleet acted on a newer revision"):
                     await planning
@@ -686,15 +677,15 @@ def test_member_that_shuts_down_keeps_the_token_that_it_requested(repo: Repo, ac
 def test_service_that_is_connected_through_one_member_is_so_for_all(repo: Repo, acme: Acme) -> None:
     async def run() -> None:
         async with member(repo, "a") as a, member(repo, "b") as b:
-            with shared_state(a.context, a.settings, a.tree) as state:  # a command's
-                state_of = (await begin(a.context, a.settings, a.tree, state, "acme")).state
+            with shared_state(a.force) as state:  # a command's
+                state_of = (await begin(a.force, state, "acme")).state
             query = {"state": state_of, "code": "c0de"}
             async with leased(b.state, b.clock, ["acme"]) as held:
-                told = await callback(b.context, b.settings, b.tree, held, service="acme", query=query)
+                told = await callback(b.force, held, service="acme", query=query)
             assert told[0] == 200, told
             assert {row.status for row in (await a.make(Selection())).rows} == {"present"}
             async with leased(a.state, a.clock, ["acme"]) as held:
-                again = await callback(a.context, a.settings, a.tree, held, service="acme", query=query)
+                again = await callback(a.force, held, service="acme", query=query)
             assert again[0] == 400, "a state serves once, wherever it comes back"
         assert acme.refreshed == []
         assert len(acme.calls("POST", "/token")) == 1
@@ -950,8 +941,8 @@ async def fetched_at_once(repo: Repo) -> int:
     ):
         patched.setattr(fetching, "fetch", fetch)
         state = OpenState(OpenLedger(ledger), cast("Any", None))
-        active = ActiveRevision(settings=Settings.model_validate({}), branch="main")
-        fetches_of = fetching.Fetching(Runtime(context, clock, state, active), nothing)
+        active = ActiveRevision(context, context.checkout.head(), Settings.model_validate({}), "main")
+        fetches_of = fetching.Fetching(Runtime(clock, state, active), nothing)
         fetches_of.begin(clock.now())
         asked = asyncio.create_task(fetches_of.at_once())
         await asyncio.to_thread(eventually, lambda: fetches == 1)

@@ -11,7 +11,6 @@ from urllib.request import urlopen
 import pytest
 
 from reconciler import __version__
-from reconciler.engine.run.accepted import in_force
 from reconciler.ledger.reader import Grants
 from reconciler.ledger.reading import HEAD
 from reconciler.web.metrics import Metrics
@@ -77,9 +76,7 @@ def test_grants_are_counted_beside_the_loop(
         async with running(repo) as now:
             await until(lambda: accounts.created["ada@example.com"] and now.passes)
             monkeypatch.setattr(Grants, "counts", counted)
-            force = in_force(now.context)
-            pages = pages_of(now.daemon, Metrics(), force)
-            async with serving(pages, "127.0.0.1:0") as address:
+            async with serving(pages_of(now.daemon, Metrics()), "127.0.0.1:0") as address:
                 return await asyncio.to_thread(scraped, address)
 
     assert count(asyncio.run(walk()), "reconciler_grants", integration="tool", status="present") == 1

@@ -13,6 +13,7 @@ import pytest
 from reconciler.daemon.publishing import Publishing
 from reconciler.daemon.runtime import ProblemLog
 from reconciler.engine.context import Context
+from reconciler.engine.run.accepted import InForce
 from reconciler.ledger.entries import Event
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
@@ -69,8 +70,8 @@ class Publisher:
         async def publish() -> None:
             async with aclosing(Context(self.repo.root, self.clock, Redactor())) as context:
                 tree = context.checkout.head()
-                publishing = Publishing(context, OpenLedger(ledger), self.problems, self.count)
-                publishing.begin(self.clock.now(), context.settings(tree), tree, "main")
+                publishing = Publishing(OpenLedger(ledger), self.problems, self.count)
+                publishing.begin(self.clock.now(), InForce(context, tree, context.settings(tree), "main"))
                 await publishing.finish()
 
         asyncio.run(publish())
@@ -113,10 +114,11 @@ def test_one_process_publishes_as_often_as_the_settings_say(repo: Repo, key: str
         async def publish() -> None:
             async with aclosing(Context(repo.root, publisher.clock, Redactor())) as context:
                 tree = context.checkout.head()
-                publishing = Publishing(context, OpenLedger(ledger), publisher.problems, publisher.count)
+                force = InForce(context, tree, context.settings(tree), "main")
+                publishing = Publishing(OpenLedger(ledger), publisher.problems, publisher.count)
                 for _ in range(3):
                     ledger.save((), [Event(NOW, Key("ada", "tool"), "tool", EventType.BLOCKED)])
-                    publishing.begin(publisher.clock.now(), context.settings(tree), tree, "main")
+                    publishing.begin(publisher.clock.now(), force)
                     await publishing.finish()
                     publisher.clock.turn(seconds=2)
 

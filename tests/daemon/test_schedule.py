@@ -161,7 +161,7 @@ def test_guard_counts_a_sweep_that_begins_before_another_has_ended(
                     for stem in GONE:
                         left.remove(f"hires/{stem}.yaml")
                     commits.append(left.commit())
-                    await until(lambda: now.active.tree and now.active.tree.revision == commits[0])
+                    await until(lambda: now.active.acted_on == commits[0])
                 elif item.request.why == "commit" and not all_held():
                     await now.a_tick()
                 return await reconcile(item)
@@ -222,7 +222,7 @@ def test_what_a_commit_takes_away_beside_a_sweep_waits_for_its_count(
             manifest["exists"]["expected"] = "nobody has this text"
             repo.manifest("tool", manifest)
             revision = repo.commit()
-            await until(lambda: now.active.tree and now.active.tree.revision == revision)
+            await until(lambda: now.active.acted_on == revision)
             await until(lambda: not now.daemon._schedule._queueing)
             for stem in (*stems[:7], "new"):
                 repo.hire(stem, "tool", position="Engineer")

@@ -17,7 +17,7 @@ import pytest
 from reconciler.engine.apply.claims import Claims
 from reconciler.engine.apply.commands import end_locks, enqueue_release
 from reconciler.engine.apply.plan import Plan
-from reconciler.engine.context import Context
+from reconciler.engine.context import Context, Revision
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.run.planning import Planning
 from reconciler.engine.run.reconciler import Reconciler
@@ -31,10 +31,9 @@ from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest, Selection
-from reconciler.model.settings import Settings
 from reconciler.model.status import EventType
+from reconciler.model.value import replace
 from reconciler.notify.delivery import Notifier, NotSent
-from reconciler.repository.git.trees import Tree
 from reconciler.review.dry_run import DryRun, Spooled
 from reconciler.review.spool import Spool
 from tests.ledgers import inside
@@ -189,8 +188,9 @@ class Machine:
         try:
             settings = context.settings(context.checkout.head())
             tree = context.checkout.worktree() if settings.source == "worktree" else context.checkout.head()
-            with locking(context, settings, tree, "test") as opened:
-                passes = self.runner(context, opened, settings, tree)
+            revision = Revision(context, tree, settings)
+            with locking(revision, "test") as opened:
+                passes = self.runner(opened, revision)
                 commands = inside(opened.ledger).commands.waiting()
                 await passes.apply_commands(commands)
                 end_locks(inside(opened.ledger), self.clock.now())
@@ -231,10 +231,11 @@ class Machine:
         try:
             settings = context.settings(context.checkout.head())
             head = context.checkout.worktree() if settings.source == "worktree" else context.checkout.head()
-            tree = head if rev is None else context.checkout.at(rev)
-            in_force = None if rev is None else head
-            with reading(context, settings, head) as opened:
-                yield await Planning(context, opened, PassRequest(selection), tree, in_force=in_force).begin()
+            force = Revision(context, head, settings)
+            planned = force if rev is None else replace(force, tree=context.checkout.at(rev))
+            in_force = None if rev is None else force
+            with reading(force) as opened:
+                yield await Planning(planned, opened, PassRequest(selection), in_force=in_force).begin()
         finally:
             await context.aclose()
 
@@ -245,9 +246,9 @@ class Machine:
     async def _plan_whole(self) -> Report:
         context = self._context()
         try:
-            tree = context.checkout.head()
-            with reading(context, context.settings(tree), tree) as opened:
-                planning = await Planning(context, opened, PassRequest(), tree).begin()
+            head = Revision.at(context, context.checkout.head())
+            with reading(head) as opened:
+                planning = await Planning(head, opened, PassRequest()).begin()
                 return (await planning.whole()).report(self.redactor)
         finally:
             await context.aclose()
@@ -259,25 +260,24 @@ class Machine:
     async def _plan_side_by_side(self, selections: list[Selection], claims: Claims) -> list[Plan]:
         context = self._context()
         try:
-            tree = context.checkout.head()
-            with locking(context, context.settings(tree), tree, "test") as opened:
-                notifier = Notifier(context, lambda *_: self.outbox)
+            head = Revision.at(context, context.checkout.head())
+            with locking(head, "test") as opened:
+                notifier = Notifier(lambda _: self.outbox)
                 passes = [
-                    Reconciler(context=context, state=opened, notifier=notifier, tree=tree, claims=claims.begin())
+                    Reconciler(revision=head, state=opened, notifier=notifier, claims=claims.begin())
                     for _ in selections
                 ]
                 return [await each.plan(PassRequest(some), {}) for each, some in zip(passes, selections, strict=True)]
         finally:
             await context.aclose()
 
-    def runner(self, context: Context, state: OpenState, settings: Settings, tree: Tree) -> PassRunner:
+    def runner(self, state: OpenState, revision: Revision) -> PassRunner:
         """What makes the passes."""
         return PassRunner(
-            context=context,
             clock=self.clock,
             leases=LockedState(state),
-            revision=lambda: (settings, tree),
-            notifier=Notifier(context, lambda *_: self.outbox),
+            revision=lambda: revision,
+            notifier=Notifier(lambda _: self.outbox),
         )
 
     def lock(self, hire: str, **said: Any) -> None:

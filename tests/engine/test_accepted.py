@@ -59,7 +59,7 @@ def take(repo: Repo) -> InForce:
     found = in_force(context)
     ledger = StateLocation(found.settings.state, repo.root).writer()
     try:
-        asyncio.run(keep(context, OpenLedger(ledger), found))
+        asyncio.run(keep(OpenLedger(ledger), found))
         assert refused(ledger) == found.refused
     finally:
         ledger.close()

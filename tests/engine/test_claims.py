@@ -6,6 +6,7 @@ import tracemalloc
 import pytest
 
 from reconciler.engine.apply.claims import Claims, ClaimSet
+from reconciler.engine.context import Revision
 from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import locking
 from reconciler.model.grant import Key
@@ -151,15 +152,12 @@ def test_account_is_made_once_if_it_is_renamed_while_a_pass_is_about_to_make_it(
 
     async def passes():
         context = machine._context()
-        tree = context.checkout.head()
-        with locking(context, context.settings(tree), tree, "test") as held:
-            notifier = Notifier(context, lambda *_: machine.outbox)
+        with locking(Revision.at(context, context.checkout.head()), "test") as held:
+            notifier = Notifier(lambda _: machine.outbox)
 
             def begin():
-                claimed = claims.begin(["tool"])
-                return claimed, Reconciler(
-                    context=context, state=held, notifier=notifier, tree=context.checkout.head(), claims=claimed
-                )
+                claimed, newest = claims.begin(["tool"]), Revision.at(context, context.checkout.head())
+                return claimed, Reconciler(revision=newest, state=held, notifier=notifier, claims=claimed)
 
             older, first = begin()
             planned = await first.plan(PassRequest(), {})

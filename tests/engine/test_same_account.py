@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.context import Context
+from reconciler.engine.context import Context, Revision
 from reconciler.engine.observe.same_account import WantedFingerprints, wanted_prints
 from reconciler.engine.run.planning import Planning
 from reconciler.engine.state import reading
@@ -66,12 +66,12 @@ def test_wanted_grants_are_rendered_once_for_all_passes_and_in_slices(
     async def plan() -> None:
         nonlocal of
         context = Context(leaving.repo.root, leaving.clock, leaving.redactor)
-        tree, ticking = context.checkout.head(), asyncio.create_task(counting())
+        head, ticking = Revision.at(context, context.checkout.head()), asyncio.create_task(counting())
         try:
-            with reading(context, context.settings(tree), tree) as opened:
-                await (await Planning(context, opened, PassRequest(ADA), tree).begin()).whole()
+            with reading(head) as opened:
+                await (await Planning(head, opened, PassRequest(ADA)).begin()).whole()
                 of = "second"
-                planning = await Planning(context, opened, PassRequest(ADA), tree).begin()
+                planning = await Planning(head, opened, PassRequest(ADA)).begin()
                 (orphan,) = (await planning.whole()).grants
                 assert not orphan.wanted
                 of = "locked"
@@ -142,9 +142,9 @@ async def reasons(machine: Machine, change: Change, *states: bool, planned: Call
         for same in states:
             change(machine.repo, same=same)
             machine.repo.commit()
-            tree = context.checkout.head()
-            with reading(context, context.settings(tree), tree) as opened:
-                planning = await Planning(context, opened, PassRequest(ADA), tree).begin()
+            head = Revision.at(context, context.checkout.head())
+            with reading(head) as opened:
+                planning = await Planning(head, opened, PassRequest(ADA)).begin()
                 planned(same)
                 (orphan,) = (await planning.whole()).grants
             found.append(orphan.decision.reason)

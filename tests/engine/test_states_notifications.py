@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, closing
 import pytest
 
 from reconciler.engine.apply.claims import Claims
+from reconciler.engine.context import Revision
 from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.run.runner import LockedState
 from reconciler.engine.state import locking
@@ -152,16 +153,15 @@ def two_passes(machine, second, between=lambda: None):
 
     async def both():
         context, claims, outbox = machine._context(), Claims(), Slow()
-        notifier = Notifier(context, lambda *_: outbox)
+        notifier = Notifier(lambda _: outbox)
 
         async def one_pass(held, hire):
-            tree, claim_set = context.checkout.head(), claims.begin()
-            reconciler = Reconciler(context=context, state=held, notifier=notifier, tree=tree, claims=claim_set)
+            newest, claim_set = Revision.at(context, context.checkout.head()), claims.begin()
+            reconciler = Reconciler(revision=newest, state=held, notifier=notifier, claims=claim_set)
             with closing(claim_set):
                 return await reconciler.apply(await reconciler.plan(PassRequest(Selection(frozenset({hire}))), {}))
 
-        tree = context.checkout.head()
-        with locking(context, context.settings(tree), tree, "test") as held:
+        with locking(Revision.at(context, context.checkout.head()), "test") as held:
             first = asyncio.create_task(one_pass(held, "ada"))
             await outbox.sending.wait()
             between()

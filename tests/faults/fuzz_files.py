@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from reconciler.engine.context import Context
+from reconciler.engine.context import Revision as AtCommit
 from reconciler.engine.run.runner import LockedState, PassRunner
 from reconciler.engine.state import locking
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
@@ -164,17 +165,15 @@ class Pass(Target):
         clock, redactor = Hands(), Redactor()
         context = Context(root, clock, redactor)
         try:
-            tree = context.checkout.head()
-            settings = context.settings(tree)
-            if not settings.state.startswith("sqlite:///.reconciler/"):
+            head = AtCommit.at(context, context.checkout.head())
+            if not head.settings.state.startswith("sqlite:///.reconciler/"):
                 return  # it would write where it likes
-            with locking(context, settings, tree, "fuzz") as held:
+            with locking(head, "fuzz") as held:
                 passes = PassRunner(
-                    context=context,
                     clock=clock,
                     leases=LockedState(held),
-                    revision=lambda: (settings, tree),
-                    notifier=Notifier(context, lambda *_: Outbox()),
+                    revision=lambda: head,
+                    notifier=Notifier(lambda _: Outbox()),
                 )
                 for _ in range(2):
                     report = await passes.run(PassRequest())

@@ -130,9 +130,9 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
             case Action.FETCH:
                 if (problem := fetch(context.checkout, settings.git.remote, "main")) is not None:
                     print(f"not fetched: {problem}", file=sys.stderr)
-                await act(context, clock, in_force(context), PassRequest(), None)
+                await act(clock, in_force(context), PassRequest(), None)
             case Action.PASS:
-                await act(context, clock, in_force(context), PassRequest(), None)
+                await act(clock, in_force(context), PassRequest(), None)
             case Action.ENQUEUE | Action.FORGET:
                 state = root / ".reconciler" / "state.db"
                 with StateLock(state).acquire("test", clock.now(), reached):

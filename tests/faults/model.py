@@ -40,7 +40,7 @@ from hypothesis.stateful import (
 )
 
 from reconciler.engine.apply.plan import Plan
-from reconciler.engine.context import Context
+from reconciler.engine.context import Context, Revision
 from reconciler.engine.run.runner import LockedState, PassRunner
 from reconciler.engine.state import OpenState, locking
 from reconciler.ledger.entries import Attempt, Sent
@@ -366,8 +366,10 @@ class Program:
         self.redactor = Redactor()
         self.context = StagedWorld(self.root, self.clock, self.redactor, self.services.reached)
         self.context.services = self.services
-        tree = self.context.checkout.head()
-        self.opened = self._began.enter_context(locking(self.context, self.context.settings(tree), tree, "model"))
+        self.opened = self._began.enter_context(locking(self._head(), "model"))
+
+    def _head(self) -> Revision:
+        return Revision.at(self.context, self.context.checkout.head())
 
     def end(self) -> None:
         """End as the program ends, or, where it is dead already, as its process would."""
@@ -389,20 +391,18 @@ class Program:
         return True
 
     async def _reconcile(self, selection: Selection, *, released: bool, fuse: int | None) -> None:
-        opened, tree = self.opened, self.context.checkout.head()
+        opened, head = self.opened, self._head()
         assert opened is not None
-        settings = self.context.settings(tree)
 
         async def begin(_plan: Plan) -> bool:
             self.services.begin(fuse)
             return True
 
         passes = PassRunner(
-            context=self.context,
             clock=self.clock,
             leases=LockedState(opened),
-            revision=lambda: (settings, tree),
-            notifier=Notifier(self.context, lambda *_: Outbox()),
+            revision=lambda: head,
+            notifier=Notifier(lambda _: Outbox()),
             approve=begin,
         )
         await passes.apply_commands(inside(opened.ledger).commands.waiting())

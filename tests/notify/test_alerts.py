@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.engine.context import Context
+from reconciler.engine.context import Context, Revision
 from reconciler.ledger.entries import Event
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
@@ -328,13 +328,12 @@ class Site:
     def tells(self, found: list[Row], *events: Event) -> None:
         async def go() -> None:
             context = Context(self.repo.root, self.clock, self.redactor)
-            tree = context.checkout.head()
-            settings = context.settings(tree)
-            ledger = StateLocation(settings.state, context.root).writer()
+            revision = Revision.at(context, context.checkout.head())
+            ledger = StateLocation(revision.settings.state, context.root).writer()
             try:
                 message = await alert_due(context, OpenLedger(ledger), found, list(events))
                 if message is not None:
-                    await send_alert(context, settings, tree, message)
+                    await send_alert(revision, message)
             finally:
                 ledger.close()
                 await context.aclose()

@@ -17,7 +17,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
-from reconciler.engine.context import Context
+from reconciler.engine.context import Context, Revision
 from reconciler.model.secret import Redactor
 from reconciler.notify.delivery import Messenger, NotSent, Post
 from tests.certificates import self_signed
@@ -134,8 +134,7 @@ class Office:
         async def go() -> None:
             context = Context(self.repo.root, Hands(), self.redactor)
             try:
-                tree = context.checkout.head()
-                await act(Post(context, context.settings(tree), tree))
+                await act(Post(Revision.at(context, context.checkout.head())))
             finally:
                 await context.aclose()
                 await loop.rest()

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import pytest
 
-from reconciler.engine.run.accepted import InForce
 from reconciler.model.errors import SecretsError
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Settings
@@ -33,17 +32,11 @@ class Initial:
 
 
 def made(initial: Initial) -> DaemonView:
+    context = SimpleNamespace(redactor=Redactor(), last_desired=None)
     tree = SimpleNamespace(revision="abc")
-    context = SimpleNamespace(
-        initial_data=lambda _settings: initial,
-        redactor=Redactor(),
-        state=lambda _settings, _tree: None,
-        last_desired=None,
-    )
-    active = SimpleNamespace(settings=Settings(), tree=tree)
+    active = SimpleNamespace(settings=Settings(), tree=tree, initial_data=initial, location=None)
     daemon = SimpleNamespace(runtime=SimpleNamespace(context=context, active=active))
-    force = InForce(cast(Any, tree), Settings())
-    return DaemonView(cast(Any, daemon), force)
+    return DaemonView(cast(Any, daemon))
 
 
 def inside(work: Callable[[], Any]) -> Any:

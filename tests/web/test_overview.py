@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from reconciler.daemon.freshness import Freshness
-from reconciler.daemon.runtime import ActiveRevision
 from reconciler.model.settings import Settings
 from reconciler.model.status import Status
 from reconciler.notify.alerts import Outage
@@ -32,6 +33,6 @@ DOWN = Outage("2026-12-01T09:00:00Z", "503")
 def test_an_integration_that_is_no_longer_checked_is_not_down_for_ever(
     integrations: Mapping[str, str], counts: Mapping[tuple[str, Status], int], word: str
 ) -> None:
-    live = Live(now=NOW, active=ActiveRevision(settings=Settings()), freshness=Freshness(NOW))
+    live = Live(now=NOW, active=cast("Any", SimpleNamespace(settings=Settings())), freshness=Freshness(NOW))
     state = state_of("chat", live, GitView(integrations=integrations), counts=counts, checked={}, outages=[DOWN])
     assert state.word == word

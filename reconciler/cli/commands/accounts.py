@@ -45,8 +45,7 @@ def unmanaged(options: SharedOptions, *, integrations: tuple[str, ...], detailed
 
     async def compare(context: Context) -> tuple[str, list[ComparedListing], bool]:
         here = Here(context)
-        tree = here.force.tree
-        return tree.revision, await compared(context, tree, integrations), ignores_nothing(here.files)
+        return here.force.tree.revision, await compared(here.force, integrations), ignores_nothing(here.files)
 
     revision, found, broken = run_in_context(options, redactor, compare)
     _note_faults(found, redactor)
@@ -139,7 +138,7 @@ def unused(options: SharedOptions, *, span: str, integrations: tuple[str, ...], 
     if since == now:
         raise UsageError(f"--for {span}: write how long nobody used them, such as 90d")
     redactor = begin_redacting()
-    found = run_in_context(options, redactor, lambda context: compared(context, Here(context).force.tree, integrations))
+    found = run_in_context(options, redactor, lambda context: compared(Here(context).force, integrations))
     _note_faults(found, redactor)
     rows = [redactor.redact_all(row) for row in _rows(found, since, now)]
     unknown = [each.integration for each in found if not (each.complete and each.tells_use)]

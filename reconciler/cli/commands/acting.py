@@ -20,7 +20,7 @@ from reconciler.daemon.fleet.single_pass import FleetPass, SharedState
 from reconciler.daemon.runtime import ProblemLog
 from reconciler.engine.apply.commands import end_locks, releases_of
 from reconciler.engine.apply.plan import Plan
-from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.context import Context, Revision, SystemClock
 from reconciler.engine.observe.wiring import Services
 from reconciler.engine.run.accepted import InForce, in_force, keep
 from reconciler.engine.run.planning import Planning
@@ -39,7 +39,6 @@ from reconciler.model.status import Status
 from reconciler.model.value import replace
 from reconciler.notify.delivery import Notifier
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.trees import Tree
 from reconciler.review.past import Leaving
 from reconciler.review.reviews import alert_overdue
 from reconciler.review.unmanaged import ComparedListing, UnknownAccounts
@@ -80,10 +79,10 @@ async def _line() -> str:
     return sys.stdin.readline()
 
 
-async def act(context: Context, clock: SystemClock, force: InForce, request: PassRequest, ask: Ask | None) -> Report:
+async def act(clock: SystemClock, force: InForce, request: PassRequest, ask: Ask | None) -> Report:
     """Plan and apply; with `ask`, only what was agreed to."""
-    shared = context.state(force.settings, force.tree).file is None
-    return await (_fleet_pass if shared else _locked_pass)(context, clock, force, request, ask)
+    shared = force.location.file is None
+    return await (_fleet_pass if shared else _locked_pass)(clock, force, request, ask)
 
 
 @asynccontextmanager
@@ -97,21 +96,19 @@ async def passes_by_hand(
     clock = SystemClock()
     async with aclosing(context_of(options, redactor, clock)) as context:
         force = in_force(context)
-        with until_stopped(clock), locking(context, force.settings, force.tree, f"reconcile {kind}") as state:
+        with until_stopped(clock), locking(force, f"reconcile {kind}") as state:
             if state.member is not None and kind != "lock":
                 await SharedState(context, clock, state, force.tree.revision).refuse_outdated()
-            await keep(context, state.ledger, force)
-            yield force, state, _runner(context, clock, force, LockedState(state))
+            await keep(state.ledger, force)
+            yield force, state, _runner(clock, force, LockedState(state))
 
 
-async def _locked_pass(
-    context: Context, clock: SystemClock, force: InForce, request: PassRequest, ask: Ask | None
-) -> Report:
+async def _locked_pass(clock: SystemClock, force: InForce, request: PassRequest, ask: Ask | None) -> Report:
     """Make a pass over a state that this process has to itself."""
-    settings, tree = force.settings, force.tree
-    with locking(context, settings, tree, "reconcile") as state:
-        await keep(context, state.ledger, force)
-        passes = _runner(context, clock, force, LockedState(state))
+    context = force.context
+    with locking(force, "reconcile") as state:
+        await keep(state.ledger, force)
+        passes = _runner(clock, force, LockedState(state))
         passes.approve = ask and _asking(ask, context.redactor)
         passes.applied, passes.on_planned = partial(_count_unknown, context=context), ProgressReporter()
         commands = await state.ledger.run(lambda ledger: ledger.commands.waiting())
@@ -126,17 +123,14 @@ async def _locked_pass(
             await passes.apply_commands(releases)
         with suppress(TimeoutError):  # what the forge does not answer in time is asked after the next pass
             async with asyncio.timeout(FORGE_SECONDS):
-                await Approving(context, state.ledger, ProblemLog()).ask(settings, force.branch)
-        await alert_overdue(context, settings, tree, state.ledger)
-        await state.ledger.run(partial(tell, context=context, tree=tree, report=report))
+                await Approving(context, state.ledger, ProblemLog()).ask(force)
+        await alert_overdue(force, state.ledger)
+        await state.ledger.run(partial(tell, revision=force, report=report))
         return report
 
 
-def _runner(context: Context, clock: SystemClock, force: InForce, leases: Leases) -> PassRunner:
-    revision = (force.settings, force.tree)
-    return PassRunner(
-        context=context, clock=clock, leases=leases, revision=lambda: revision, notifier=Notifier(context)
-    )
+def _runner(clock: SystemClock, force: InForce, leases: Leases) -> PassRunner:
+    return PassRunner(clock=clock, leases=leases, revision=lambda: force, notifier=Notifier())
 
 
 async def _count_unknown(state: OpenState, services: Services, plan: Plan, report: Report, context: Context) -> None:
@@ -174,15 +168,13 @@ def _asking(ask: Ask, redactor: Redactor) -> Callable[[Plan], Awaitable[bool]]:
     return approve
 
 
-async def _fleet_pass(
-    context: Context, clock: SystemClock, force: InForce, request: PassRequest, ask: Ask | None
-) -> Report:
+async def _fleet_pass(clock: SystemClock, force: InForce, request: PassRequest, ask: Ask | None) -> Report:
     """Make a pass beside the members of a fleet; with `ask`, apply only what was agreed to."""
-    settings, tree = force.settings, force.tree
+    context = force.context
     agreed: list[object] | None = None
     if ask is not None:
-        with reading(context, settings, tree) as there:
-            planning = await Planning(context, there, request, tree).begin()
+        with reading(force) as there:
+            planning = await Planning(force, there, request).begin()
             shown = (await planning.whole()).report(context.redactor)
         await ask(shown)
         agreed = [_agreed(row) for row in shown.pending]
@@ -192,23 +184,23 @@ async def _fleet_pass(
             raise _Declined("what is to be done is no longer what was shown: nothing more was carried out; try again")
         return True
 
-    with sharing(context, settings, tree, member_name("reconcile")) as state:
+    with sharing(force, member_name("reconcile")) as state:
         if request.released and state.member is not None:
-            state.member.refuse_led(str(context.state(settings, tree)))  # a command asks the leader to let it through
-        leases = SharedState(context, clock, state, tree.revision)
-        passes = _runner(context, clock, force, leases)
+            state.member.refuse_led(str(force.location))  # a command asks the leader to let it through
+        leases = SharedState(context, clock, state, force.tree.revision)
+        passes = _runner(clock, force, leases)
         passes.approve, passes.applied = approve, partial(_count_unknown, context=context)
-        desired = context.desired(context.reader.load(tree), context.today(settings))
-        fleet_pass = FleetPass(clock=clock, passes=passes, state=state, leases=leases, desired=desired)
+        fleet_pass = FleetPass(clock=clock, passes=passes, state=state, leases=leases, desired=force.desired)
         report = await fleet_pass.make(request)
-        await state.ledger.run(partial(tell, context=context, tree=tree, report=report))
+        await state.ledger.run(partial(tell, revision=force, report=report))
         return report
 
 
-def tell(ledger: LedgerReader, context: Context, tree: Tree, report: Report) -> None:
+def tell(ledger: LedgerReader, revision: Revision, report: Report) -> None:
     """Say of each row who gave the grant, and of those that leave when they had to be gone, and were."""
     report.give(ledger.given.of(report.hires))
-    report.rows = [*Leaving(context.checkout, Desired(context.reader.load(tree), date.min)).dated(ledger, report.rows)]
+    leaving = Leaving(revision.context.checkout, Desired(revision.files, date.min))
+    report.rows = [*leaving.dated(ledger, report.rows)]
 
 
 def _agreed(row: Row) -> object:

@@ -238,7 +238,7 @@ async def _pass(options: SharedOptions, redactor: Redactor, kind: str, person: _
         mine = [command for command in commands if command.kind in ("lock", "unlock")]
         asked = await passes.apply_commands(mine)
         report = await passes.run(PassRequest(Selection(person.hires | asked.hires)))
-        await state.ledger.run(partial(tell, context=passes.context, tree=force.tree, report=report))
+        await state.ledger.run(partial(tell, revision=force, report=report))
         report.problems = []  # those of all files: nothing that this command is about
         return report
 

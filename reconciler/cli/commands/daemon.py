@@ -23,13 +23,11 @@ if TYPE_CHECKING:
 
     from reconciler.daemon.loop import Daemon
     from reconciler.daemon.runtime import Runtime
-    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.context import Revision, SystemClock
     from reconciler.engine.state import OpenState
     from reconciler.model.failpoints import Reached
     from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
-    from reconciler.model.settings import Settings
-    from reconciler.repository.git.trees import Tree
 
 EDITS_SECONDS = 3.0
 """How long after its start the daemon looks for uncommitted edits."""
@@ -89,23 +87,21 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
     async with aclosing(context_of(options, redactor, clock, reached)) as context:
         context.answered = metrics.count_request
         force = in_force(context, starts=True)
-        settings, tree = force.settings, force.tree
-        with until_stopped(clock), _opened(context, settings, tree, clock, member) as state:
+        with until_stopped(clock), _opened(force, clock, member) as state:
 
             def on_pass(report: Report, took: timedelta, why: str) -> None:
                 now = clock.now().timestamp()
                 metrics.count_pass(report, took, why, now)
                 logged.log_new(log, report)
 
-            runtime = Runtime(context, clock, state, ActiveRevision(settings=settings, branch=force.branch))
-            running = Daemon(runtime, on_pass, on_checkpoint=metrics.count_checkpoints)
-            pages = pages_of(running, metrics, force)
-            async with serving(pages, settings.listen) as address:
+            active = ActiveRevision(context, force.tree, force.settings, force.branch)
+            running = Daemon(Runtime(clock, state, active), on_pass, on_checkpoint=metrics.count_checkpoints)
+            async with serving(pages_of(running, metrics), force.settings.listen) as address:
                 log.info(
                     "daemon.started",
                     repo=str(options.repo),
                     listen=address,
-                    revision=tree.revision,
+                    revision=force.tree.revision,
                     branch=force.branch,
                 )
                 with _beside(running):
@@ -160,20 +156,18 @@ async def _log_ignored_edits(runtime: Runtime, known: list[str]) -> None:
             await runtime.clock.sleep(runtime.active.settings.interval.total_seconds())
 
 
-def _opened(
-    context: Context, settings: Settings, tree: Tree, clock: SystemClock, member: str | None
-) -> AbstractContextManager[OpenState]:
+def _opened(revision: Revision, clock: SystemClock, member: str | None) -> AbstractContextManager[OpenState]:
     """Open the state: locked if it is a file, shared as a member of a fleet if a server has it."""
     import asyncio
     import socket
 
     from reconciler.engine.state import locking, sharing
 
-    if context.state(settings, tree).file is not None:
-        return locking(context, settings, tree, "reconcile daemon")
+    if revision.location.file is not None:
+        return locking(revision, "reconcile daemon")
     loop = asyncio.get_running_loop()
 
     def lost() -> None:
         loop.call_soon_threadsafe(clock.stopping.set)
 
-    return sharing(context, settings, tree, member or f"{socket.gethostname()}-{os.getpid()}", lost)
+    return sharing(revision, member or f"{socket.gethostname()}-{os.getpid()}", lost)

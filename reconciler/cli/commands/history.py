@@ -30,7 +30,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.errors import LedgerError, UsageError
 from reconciler.model.status import EventType
 from reconciler.model.text import hint, printable
-from reconciler.model.value import fields
+from reconciler.model.value import fields, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -244,9 +244,9 @@ def copy(options: SharedOptions, source: str, target: str) -> int:
     """
     from reconciler.ledger.copying import copy as copied
 
-    known = Here.of(options)  # its settings have the password, of another state too
+    known = Here.of(options).force  # its initial data has the password, of another state too
     urls = ({"state": _checked(url)} for url in (source, target))
-    here, there = (known.context.state(known.settings.model_copy(update=url), known.force.tree) for url in urls)
+    here, there = (replace(known, settings=known.settings.model_copy(update=url)).location for url in urls)
     if str(here) == str(there):
         raise UsageError("FROM and TO are the same")
     if not here.exists():

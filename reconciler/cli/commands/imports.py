@@ -95,6 +95,7 @@ class _ImportRun:
     """One call of the command: the tree to change, and the tree whose import is trusted."""
 
     def __init__(self, options: SharedOptions, redactor: Redactor, name: str, branch: str | None) -> None:
+        from reconciler.engine.context import Revision
         from reconciler.repository.git.branches import refuse_branch
         from reconciler.repository.git.trees import WORKTREE
 
@@ -110,7 +111,8 @@ class _ImportRun:
         if branch is not None and force is not None:
             self.tree = checkout.head() if force.tree.revision == WORKTREE else force.tree
         # Where commits have to be signed, uncommitted files may not say where requests go.
-        self.trusted: Tree = force.tree if force is not None and signed else self.tree
+        trusted = force.tree if force is not None and signed else self.tree
+        self.trusted = Revision.at(self.context, trusted)
 
     async def plan(self) -> ImportPlan:
         from reconciler.intake.importing import Importer
@@ -118,7 +120,7 @@ class _ImportRun:
 
         context = self.context
         try:
-            trusted = context.reader.load(self.trusted)
+            trusted = self.trusted.files
             loaded = self._import(trusted)
             if loaded.file is None:
                 reading = await self._asked(trusted)
@@ -134,8 +136,8 @@ class _ImportRun:
         people = without_secrets(people_of(reading, loaded), context.redactor)
         if not people.taken:
             raise NothingImported(_empty(reading, self.name, people.left_out))
-        hires = (trusted if self.trusted is self.tree else context.reader.load(self.tree)).hires
-        percent, today = trusted.settings.max_change_percent, context.today(trusted.settings)
+        hires = (trusted if self.trusted.tree is self.tree else context.reader.load(self.tree)).hires
+        percent, today = trusted.settings.max_change_percent, self.trusted.today
         head = line_in(context.checkout.root, "hire", "hires")
         importer = Importer(name=self.name, imported=loaded, hires=hires, raw=self._raw, today=today, head=head)
         plan = importer.plan(people, whole=reading.whole, percent=percent)
@@ -156,11 +158,11 @@ class _ImportRun:
         from reconciler.engine.context import SystemClock
         from reconciler.engine.state import reading
 
-        context, settings, imported = self.context, files.settings, files.imports[self.name].model
+        imported = files.imports[self.name].model
         if imported.oauth is None or imported.oauth.grant is not None:
-            with reading(context, settings, self.trusted) as read:
+            with reading(self.trusted) as read:
                 return await self._asked_with(files, read)
-        async with renewing_state(context, SystemClock(), settings, self.trusted, self.name) as renewing:
+        async with renewing_state(self.trusted, SystemClock(), self.name) as renewing:
             return await self._asked_with(files, renewing.read_only)
 
     async def _asked_with(self, files: Files, state: ReadState) -> SourceRecords:
@@ -168,9 +170,8 @@ class _ImportRun:
         from reconciler.intake.reading import as_integrations, ask
         from reconciler.repository.desired import Desired
 
-        context = self.context
-        desired = Desired(as_integrations(files, self.name), context.clock.now().date())
-        (integration,) = (await integrations_of(context, desired, self.trusted, files.settings, state)).values()
+        desired = Desired(as_integrations(files, self.name), self.context.clock.now().date())
+        (integration,) = (await integrations_of(self.trusted, desired, state)).values()
         if (connection := integration.connection) is not None and connection.fetches:
             integration = replace(integration, connection=connection.apart())
         integration.reachable()

@@ -56,8 +56,8 @@ class Repository(Frozen):
         context = context_of(options, set_up(options))
         tree = context.checkout.worktree()
         files = context.reader.load(tree)
-        settings = _trusted(context, files.settings)
-        return cls(context.checkout, tree, files, context.gnupg(settings), context.initial_data(settings))
+        gnupg, data = context.secrets(_trusted(context, files.settings))
+        return cls(context.checkout, tree, files, gnupg, data)
 
 
 def _trusted(context: Context, settings: Settings) -> Settings:
@@ -163,11 +163,10 @@ def _replace_sealing_key(options: SharedOptions, repository: Repository, keys: l
     tree = context.checkout.worktree()  # as it is now that the file is written
     try:
         force = Here(context).force
-        state = context.state(force.settings, force.tree)
-        if not state.exists():
+        if not force.location.exists():
             return
-        with closing(state.writer()) as ledger:
-            sealing = sealing_read(context, force.settings, force.tree, ledger)
+        with closing(force.location.writer()) as ledger:
+            sealing = sealing_read(force, ledger)
             if sealing.sealer is None:
                 if sealing.fault is not None:
                     yield f"the state's sealing key stays as it is: {sealing.fault}"
@@ -175,7 +174,7 @@ def _replace_sealing_key(options: SharedOptions, repository: Repository, keys: l
             gnupg = repository.gnupg
             known = {name for key in repository.data.recipients(tree) for name in (key, *gnupg.ids(key))}
             fingerprint = stage(ledger, sealing.sealer, keys, known=known, gnupg=gnupg).fingerprint
-        if trust_of(context, force.settings, force.tree).fingerprint is None:
+        if trust_of(force).fingerprint is None:
             yield "the state's sealing key is replaced by the next pass, or by the daemon when this is committed"
             return
         values = repository.data.read(tree, OWN) or {}

@@ -89,7 +89,7 @@ def _learn(here: Here, ledger: LedgerWriter, hires: Collection[str]) -> None:
 
     context, services = here.context, here.desired.services
     names = {record.service for record in ledger.grants.records(hires)} & services.keys()
-    for name, values in context.initial_data(here.settings).read_all(here.force.tree, names).items():
+    for name, values in here.force.initial_data.read_all(here.force.tree, names).items():
         if isinstance(values, SecretsError):
             return
         if values is not None:
@@ -215,7 +215,7 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
     async with passes_by_hand(options, redactor, kind) as (force, state, passes):
 
         async def approve(plan: Plan) -> bool:
-            able = _refuse(plan, passes.context.last_desired, kind, keys)
+            able = _refuse(plan, force.context.last_desired, kind, keys)
             asked = [item.grant for item in plan.grants if item.grant.key in able]
             now, event, by = passes.clock.now(), REQUESTED[kind], requester()
             lines = [Event(now, each.key, each.integration, event, revision=plan.revision).asked(by) for each in asked]
@@ -224,7 +224,7 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
 
         passes.approve = approve
         report = await passes.run(PassRequest(Selection.of(keys), by_hand=dict.fromkeys(keys, kind)))
-        await state.ledger.run(partial(tell, context=passes.context, tree=force.tree, report=report))
+        await state.ledger.run(partial(tell, revision=force, report=report))
         report.refuse(force.refused)
         return report
 
@@ -235,9 +235,9 @@ async def _refuse_impossible(context: Context, kind: str, keys: list[Key]) -> No
     from reconciler.engine.state import reading
 
     force = Here(context).force
-    with reading(context, force.settings, force.tree) as state:
+    with reading(force) as state:
         request = PassRequest(Selection.of(keys), by_hand=dict.fromkeys(keys, kind))
-        plan = await (await Planning(context, state, request, force.tree).begin()).whole()
+        plan = await (await Planning(force, state, request).begin()).whole()
         _refuse(plan, context.last_desired, kind, keys)
 
 

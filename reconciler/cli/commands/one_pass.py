@@ -19,7 +19,7 @@ from reconciler.cli.output.consequences import step
 from reconciler.cli.output.logs import ProgressReporter, begin_redacting, note, set_up
 from reconciler.cli.output.report import exit_code, show_report
 from reconciler.engine.apply.plan import Plan
-from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.context import SystemClock
 from reconciler.engine.run.accepted import ASSUMED, InForce, brought_up_to_date, in_force
 from reconciler.engine.run.planning import Planning
 from reconciler.engine.state import reading
@@ -35,6 +35,7 @@ from reconciler.model.text import hint
 from reconciler.model.value import replace
 from reconciler.repository.attribution.given import Givers
 from reconciler.repository.desired import Desired
+from reconciler.repository.files import Files
 from reconciler.repository.git.trees import Tree
 from reconciler.requests.tasks import MAX_HIRES
 from reconciler.review.causes import compared_settings
@@ -78,21 +79,19 @@ async def _run(
                 note("the state was brought up to date; what the guard holds is let through by running this again")
             force = in_force(context, uncommitted=chosen.worktree)
             if chosen.dry_run:
-                async with _planning(context, force, request, chosen) as (planning, ignored):
+                async with _planning(force, request, chosen) as (planning, ignored):
                     givers = options.output in ("json", "csv")  # the others do not show them
-                    report, rows = await clock.unless_stopped(_planned(context, planning, spools, givers=givers))
-                report.seal(lost(context.checkout, context.state(force.settings, force.tree)))
+                    report, rows = await clock.unless_stopped(_planned(planning, spools, givers=givers))
+                report.seal(lost(force))
             else:
                 from reconciler.cli.commands.acting import act, ask  # a dry run needs little of what they load
 
-                _check(context, force, force.tree, request.selection)
-                ignored, rows = _note_ignored(context, force), None
+                _check(force, force.files, request.selection)
+                ignored, rows = _note_ignored(force), None
                 if force.assumed:
                     note(ASSUMED.format(branch=force.branch))
                 asks = sys.stdin.isatty() and sys.stdout.isatty() and not chosen.yes
-                report = await act(
-                    context, clock, force, request, partial(ask, options, clock, chosen.by) if asks else None
-                )
+                report = await act(clock, force, request, partial(ask, options, clock, chosen.by) if asks else None)
             report.branch, report.ignored = force.branch, ignored
             report.refuse(force.refused)
             return report, rows
@@ -100,24 +99,22 @@ async def _run(
 
 @asynccontextmanager
 async def _planning(
-    context: Context, force: InForce, request: PassRequest, chosen: PassOptions
+    force: InForce, request: PassRequest, chosen: PassOptions
 ) -> AsyncIterator[tuple[Planning, list[str]]]:
     """What a dry run plans with while the state is open for reading, and what is ignored."""
-    rev, worktree = chosen.rev, chosen.worktree
+    context, rev, worktree = force.context, chosen.rev, chosen.worktree
     tree = context.checkout.at(rev) if rev else (context.checkout.worktree() if worktree else force.tree)
     # Where commits have to be signed, uncommitted files are planned like a branch.
     branch = rev or force.settings.git.verify_signatures
-    settings = force.settings if branch else context.settings(tree)
-    ignored = _note_settings(context, force, tree, rev) if rev else [] if worktree else _note_ignored(context, force)
-    _check(context, force, tree, request.selection)
-    with reading(context, settings, force.tree) as opened:
-        ours = force.tree if branch and tree.revision != force.tree.revision else None
-        yield await Planning(context, opened, request, tree, in_force=ours).begin(), ignored
+    planned = replace(force, tree=tree, settings=force.settings if branch else context.settings(tree))
+    ignored = _note_settings(force, tree, rev) if rev else [] if worktree else _note_ignored(force)
+    _check(force, planned.files, request.selection)
+    with reading(replace(planned, tree=force.tree)) as opened:
+        ours = force if branch and tree.revision != force.tree.revision else None
+        yield await Planning(planned, opened, request, in_force=ours).begin(), ignored
 
 
-async def _planned(
-    context: Context, planning: Planning, spools: ExitStack, *, givers: bool
-) -> tuple[Report, Iterator[Row]]:
+async def _planned(planning: Planning, spools: ExitStack, *, givers: bool) -> tuple[Report, Iterator[Row]]:
     """Plan, and return the report without its rows, and the rows, to be read while the spools are open.
 
     With `givers`, each row says who gave the grant, and when what leaves had to be gone, and was.
@@ -129,7 +126,7 @@ async def _planned(
     dry_run = DryRun(planning, rows, unknown)
     given = None
     if givers:
-        given = _GivenByPart(context, planning, spools.enter_context(Spool()))
+        given = _GivenByPart(planning, spools.enter_context(Spool()))
     async with aclosing(dry_run.parts(MAX_HIRES, ProgressReporter())) as parts:
         async for plan in parts:
             if given is not None:
@@ -152,11 +149,12 @@ def _rows(dry_run: DryRun, given: Spool[Evidence] | None) -> Iterator[Row]:
 class _GivenByPart:
     """Who gave the grants of each part, and when what leaves had to be gone, in a spool."""
 
-    def __init__(self, context: Context, planning: Planning, spool: Spool[Evidence]) -> None:
+    def __init__(self, planning: Planning, spool: Spool[Evidence]) -> None:
+        checkout = planning.context.checkout
         self._ledger = planning.state.ledger
-        self._givers = Givers(context.checkout, planning.desired, self._ledger)
-        self._leaving = Leaving(context.checkout, Desired(planning.desired.files, date.min))
-        self._redactor = context.redactor
+        self._givers = Givers(checkout, planning.desired, self._ledger)
+        self._leaving = Leaving(checkout, Desired(planning.desired.files, date.min))
+        self._redactor = planning.context.redactor
         self._spool = spool
         self._parts: list[tuple[Collection[str], Mapping[Key, Key], Dates]] = []
 
@@ -189,14 +187,13 @@ class _GivenByPart:
         self._parts.clear()
 
 
-def _check(context: Context, force: InForce, tree: Tree, selection: Selection) -> None:
+def _check(force: InForce, files: Files, selection: Selection) -> None:
     """Refuse names that do not exist: a misspelt --hire must not look like a clean pass."""
-    files = context.reader.load(tree)
     known = files.hires.keys() | files.broken["hires"].keys()
     for hire in selection.hires or ():
         if hire in known:
             continue
-        with context.state(force.settings, force.tree).reader() as ledger:
+        with force.location.reader() as ledger:
             if not any(True for _ in ledger.grants.records([hire])):
                 why = f"there is no hires/{hire}.yaml, and the ledger knows nobody of that id{hint(hire, known)}"
                 raise UsageError(f"--hire {hire}: {why}")
@@ -206,23 +203,23 @@ def _check(context: Context, force: InForce, tree: Tree, selection: Selection) -
             raise UsageError(f"--integration {name}: there is no manifests/{name}.yaml{hint(name, known)}")
 
 
-def _note_ignored(context: Context, force: InForce) -> list[str]:
+def _note_ignored(force: InForce) -> list[str]:
     """Say what the checkout has and is not acted on, and return it."""
     from reconciler.repository.git.checkout import ignored as ignored_of
 
-    ignored = [] if force.branch is None else ignored_of(context.checkout, force.branch)
+    ignored = [] if force.branch is None else ignored_of(force.context.checkout, force.branch)
     for each in ignored:
         note(each)
     return ignored
 
 
-def _note_settings(context: Context, force: InForce, tree: Tree, rev: str) -> list[str]:
+def _note_settings(force: InForce, tree: Tree, rev: str) -> list[str]:
     """Say that a branch is planned with the settings in force, and what its own would change; and return it.
 
     Raises SettingsError, which names the branch, where its own cannot be read.
     """
     try:
-        changed = compared_settings(force.settings, context.settings(tree))
+        changed = compared_settings(force.settings, force.context.settings(tree))
     except SettingsError as error:
         raise SettingsError(error.problems, rev) from None
     if not changed:

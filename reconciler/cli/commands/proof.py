@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +24,10 @@ from reconciler.cli.options import (
 from reconciler.cli.output.logs import begin_redacting, note, set_up
 from reconciler.cli.output.text import count, emit, emit_json
 from reconciler.model.errors import RepositoryError, SecretsError, TimestampError, UsageError
-from reconciler.model.value import Frozen
+from reconciler.model.value import Frozen, replace
 
 if TYPE_CHECKING:
+    from reconciler.engine.context import Context
     from reconciler.model.settings import Settings
 
 
@@ -55,7 +55,7 @@ def checkpoint(
         note(f"next: commit {file}; give the line above to whoever verifies, where nobody could replace it")
         return 0
     here = Here.of(options, set_up(options))
-    key = signing_key(here.own())
+    key = signing_key(here.force.own())
     if public_key:
         emit(options, {"key": key.public}, [key.public])
         return 0
@@ -85,7 +85,7 @@ def export(options: SharedOptions, /, folder: Path, **given: Any) -> int:
 
     wanted, here = HistoryFilter(**given), Here.of(options, set_up(options))
     begin, end = wanted.period(here.settings.timezone)
-    key = proof.signing_key(here.own())
+    key = proof.signing_key(here.force.own())
     with here.state.reader() as ledger:
         chosen = None
         if wanted.names or begin or end:
@@ -106,12 +106,15 @@ def _timestamp(options: SharedOptions, here: Here, folder: Path) -> None:
     """Have an export's checkpoint timestamped, where the settings name an authority; say so where it cannot be had."""
     from reconciler.review.proof import token_of
 
-    checkpoints, settings, tree = here.settings.checkpoints, here.settings, here.force.tree
+    checkpoints = here.settings.checkpoints
     if checkpoints is None or (wanted := checkpoints.timestamp) is None:
         return
     signed = (folder / "checkpoint.note").read_text(encoding="utf-8")
+
+    async def ask(context: Context) -> bytes:
+        return await token_of(signed, wanted, replace(here.force, context=context))
+
     try:
-        ask = partial(token_of, signed, wanted, settings=settings, tree=tree)
         token = run_in_context(options, here.context.redactor, ask)
         (folder / "checkpoint.tsr").write_bytes(token)
     except (TimestampError, OSError) as error:
@@ -136,7 +139,7 @@ def compared(options: SharedOptions, file: str, key: str | None) -> Compared:
 
     here = Here.of(options, begin_redacting())
     note, token = _newest(options, here.settings) if file == "newest" else _read(file)
-    verifier = verifying_key(key, here.own)
+    verifier = verifying_key(key, here.force.own)
     try:
         with here.state.reader() as ledger:
             contradicts = contradiction(ledger, here.context.checkout, note.decode(errors="replace"), verifier)

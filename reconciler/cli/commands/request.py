@@ -23,8 +23,7 @@ from reconciler.model.grant import Key
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from reconciler.engine.context import Context
-    from reconciler.engine.run.accepted import InForce
+    from reconciler.engine.context import Context, Revision
     from reconciler.intake.requesting import Asking
     from reconciler.model.grant import Record
 
@@ -108,7 +107,7 @@ def ask(
 def list_(options: SharedOptions) -> int:
     """Show what waits on branches, holds and ended."""
     asking = _asking(options)
-    found = [each.as_json() for each in asking.known(_records(asking.context, asking.force))]
+    found = [each.as_json() for each in asking.known(_records(asking.force))]
     head = ["request", "hire", "integration", "state", "until", "reason"]
     told = [each | ({"state": f"refused: {each['refused']}"} if "refused" in each else {}) for each in found]
     rows = [[str(each[name] or "") for name in head] for each in told]
@@ -133,7 +132,7 @@ def tidy(options: SharedOptions, branch: str | None) -> int:
     asking = _asking(options)
     if branch is not None:
         refuse_branch(asking.context.checkout, branch, asking.force.branch)
-    records = _records(asking.context, asking.force)
+    records = _records(asking.force)
     if not records:
         raise LedgerError("there is no state here that says what ended: run this where the daemon's state is")
     paths = [
@@ -170,10 +169,10 @@ def _asking(options: SharedOptions) -> Asking:
     return asking
 
 
-def _records(context: Context, force: InForce) -> Mapping[Key, Record]:
+def _records(force: Revision) -> Mapping[Key, Record]:
     """Return what the ledger has, where there is one."""
     try:
-        with context.state(force.settings, force.tree).reader() as ledger:
+        with force.location.reader() as ledger:
             return {record.key: record for record in ledger.grants.records()}
     except (LedgerError, SecretsError):
         return {}

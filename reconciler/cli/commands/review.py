@@ -13,12 +13,13 @@ from reconciler.cli.options import SharedOptions, as_given, of_integrations, opt
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import count, echo, emit, emit_csv, emit_json, takes_utf8
 from reconciler.model.errors import UsageError
+from reconciler.model.value import replace
 from reconciler.repository.naming import line_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from reconciler.engine.context import Context
+    from reconciler.engine.context import Context, Revision
     from reconciler.model.secret import Redactor
     from reconciler.repository.git.trees import Tree
     from reconciler.review.proof import Stand
@@ -73,7 +74,7 @@ def start(
     parts = [f"{each['file']}: {count(each['lines'], 'line')}, {_whole(each)}" for each in started]
     emit(options, {"period": period, "reviews": started}, [headline, *parts])
     here = Here.of(options)
-    if day is not None and day < here.context.today(here.settings).isoformat():
+    if day is not None and day < here.force.today.isoformat():
         note(f"--due {day}: that day is over, and the review overdue from the start", "warning")
     faults = {each.integration: each.fault for each in answered if each.fault is not None}
     for name, fault in faults.items():
@@ -121,8 +122,7 @@ def check(options: SharedOptions, period: str) -> int:
             page = as_page(found, period, tree.revision, stood)
             click.echo(page if takes_utf8() else page.encode("ascii", "xmlcharrefreplace"), nl=False)
         case _:
-            today = here.context.today(here.settings)
-            echo("\n".join(as_table(found, period, today, markdown=options.output == "markdown")))
+            echo("\n".join(as_table(found, period, here.force.today, markdown=options.output == "markdown")))
     if options.output in ("csv", "html"):
         for problem in (problem for each in found for problem in each.problems):
             note(str(problem), str(problem.severity))
@@ -145,20 +145,20 @@ def _judged(options: SharedOptions, here: Here, period: str) -> tuple[Tree, list
     from reconciler.review.proof import stand
     from reconciler.review.signed_off import judge, name_people
 
-    context, tree = here.context, _committed(here)
+    context, tree = here.context, _committed(here).tree
     folder = f"{REVIEWS}/{period}/"
     if edits := [path for path in ignored_edits(context.checkout) if path.startswith(folder)]:
         note(f"not committed, and so not counted: {', '.join(edits[:5])}{' and more' if len(edits) > 5 else ''}")
     evidence = options.output in ("csv", "html")
     with here.state.reader() as ledger:
         found = judge(context.checkout, tree, period, ledger, load=context.reader.load, signer=here.signer)
-        stood = stand(ledger, context.checkout, here.settings, here.own) if evidence else None
+        stood = stand(ledger, context.checkout, here.settings, here.force.own) if evidence else None
     if evidence:
         name_people(found, context.checkout, tree, here.signer)
     return tree, found, stood
 
 
-def _committed(here: Here) -> Tree:
+def _committed(here: Here) -> Revision:
     """Return the commit in force: the last trusted one where commits have to be signed, else HEAD, for any `source`."""
     from reconciler.repository.git.trees import WORKTREE
 
@@ -168,7 +168,7 @@ def _committed(here: Here) -> Tree:
     _ = here.state  # raises where it was lost
     if force.refused is not None:
         note(f"what is not accepted is not counted: {force.refused}", "warning")
-    return checkout.head() if force.tree.revision == WORKTREE else force.tree
+    return replace(force, tree=checkout.head()) if force.tree.revision == WORKTREE else force
 
 
 async def _started(
@@ -178,17 +178,17 @@ async def _started(
     from reconciler.cli.commands.accounts import ignores_nothing
     from reconciler.review.population import known_integration, population
 
-    tree = _committed(Here(context))
-    files = context.reader.load(tree)
+    revision = _committed(Here(context))
+    files = revision.files
     for name in integrations:
         known_integration(files, name)
     names = sorted(set(integrations) or {*files.manifests, *files.broken["manifests"]})
     if not names:
         raise UsageError("there is no manifest: nobody can have access to anything")
-    _refuse_restart(context, tree, period, names=names, every=not integrations)
+    _refuse_restart(context, revision.tree, period, names=names, every=not integrations)
     if ignores_nothing(files):
         raise Refused("nothing is written: every account that is to be ignored would be a line")
-    return await population(context, tree, names, every=not integrations, split=split)
+    return await population(revision, names, every=not integrations, split=split)
 
 
 def _refuse_restart(context: Context, tree: Tree, period: str, *, names: Collection[str], every: bool) -> None:

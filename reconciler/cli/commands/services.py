@@ -20,12 +20,10 @@ from reconciler.model.value import replace
 from reconciler.model.verdict import Unknown
 
 if TYPE_CHECKING:
-    from reconciler.engine.context import Context
+    from reconciler.engine.context import Context, Revision
     from reconciler.engine.state import OpenState
     from reconciler.model.form import FormField
-    from reconciler.model.settings import Settings
     from reconciler.repository.files import Files
-    from reconciler.repository.git.trees import Tree
     from reconciler.requests.pages import Option
 
 POLL_SECONDS = 0.25
@@ -73,18 +71,18 @@ async def _connect(context: Context, options: SharedOptions, integration: str, t
     from reconciler.daemon.authorize import begin, outcome, shared_state
 
     force = Here(context).force
-    settings, tree = force.settings, force.tree
-    with shared_state(context, settings, tree) as state:
-        authorization = await begin(context, settings, tree, state, integration)
+    listen = force.settings.listen
+    with shared_state(force) as state:
+        authorization = await begin(force, state, integration)
         async with AsyncExitStack() as stack:
-            if _in_use(settings.listen):
+            if _in_use(listen):
                 note(
-                    f"waiting for the daemon that listens on {settings.listen} to be called back; if another "
-                    "program has that port, free it, or set another `listen`"
+                    f"waiting for the daemon that listens on {listen} to be called back; if another program has that "
+                    "port, free it, or set another `listen`"
                 )
             else:
-                await stack.enter_async_context(_serving_callback(context, settings, tree, state))
-                note(f"waiting on {settings.listen} to be called back")
+                await stack.enter_async_context(_serving_callback(force, state))
+                note(f"waiting on {listen} to be called back")
             # Not redacted, unlike anywhere else: the person has to open it, with its client id and state.
             echo(as_json({"url": authorization.url}) if options.output == "json" else authorization.url)
             with suppress(TimeoutError):
@@ -96,14 +94,14 @@ async def _connect(context: Context, options: SharedOptions, integration: str, t
         return f"nobody came back within {timeout.total_seconds():g} s"
 
 
-def _serving_callback(context: Context, settings: Settings, tree: Tree, state: OpenState) -> Any:
+def _serving_callback(revision: Revision, state: OpenState) -> Any:
     from starlette.applications import Starlette
 
     from reconciler.daemon.authorize import callback
     from reconciler.web.serve import callback_route, in_this_loop, serving
 
-    answer = in_this_loop(partial(callback, context, settings, tree, state))
-    return serving(Starlette(routes=[callback_route(answer)]), settings.listen)
+    answer = in_this_loop(partial(callback, revision, state))
+    return serving(Starlette(routes=[callback_route(answer)]), revision.settings.listen)
 
 
 def _in_use(listen: str) -> bool:
@@ -176,13 +174,14 @@ async def _fetched(here: Here, integration: str, field: str) -> list[Option]:
     from reconciler.engine.state import reading
     from reconciler.repository.desired import Desired
 
-    context, files, tree = here.context, here.files, here.force.tree
+    context, files = here.context, here.files
     # Only this service's manifests, so that only its initial data is decrypted.
     names = here.desired.services[here.desired.service_of(integration)].manifests
     alone = replace(files, manifests={name: files.manifests[name] for name in names})
-    with reading(context, files.settings, tree) as opened:
+    revision = replace(here.force, settings=files.settings)
+    with reading(revision) as opened:
         desired = Desired(alone, context.clock.now().date())
-        meant = (await integrations_of(context, desired, tree, files.settings, opened))[integration]
+        meant = (await integrations_of(revision, desired, opened))[integration]
         meant.reachable()
         offered = await Checker(context.redactor, Listings(context.clock.now())).options(meant, field)
     if isinstance(offered, Unknown):

@@ -21,8 +21,7 @@ from reconciler.model.revision_status import Untrusted
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
-    from reconciler.engine.context import Context
-    from reconciler.engine.run.accepted import InForce
+    from reconciler.engine.context import Revision
     from reconciler.ledger.reader import LedgerReader
     from reconciler.model.report import Row
     from reconciler.repository.git.trees import Tree
@@ -62,20 +61,19 @@ def status(
     if when is not None:
         return _show_past(options, when, hires, integrations, by=by, only=Filter(**only))
     here = Here.of(options)
-    context, force = here.context, here.force
-    location = context.state(force.settings, force.tree)
-    with location.reader() as ledger:
+    force = here.force
+    with force.location.reader() as ledger:
         noted = ledger.notes.get(LAST)
         last = LastPass.read(noted)
         report = Report(last.revision, dry_run=False, problems=[*last.problems])
         report.branch = force.branch
-        report.ignored = [] if force.branch is None else ignored(context.checkout, force.branch)
+        report.ignored = [] if force.branch is None else ignored(here.context.checkout, force.branch)
         for sentence in report.ignored:
             note(sentence)
         report.refuse(force.refused or refused(ledger) or _without_folder(force.tree))
         report.outdate(stale(ledger))
-        report.seal(_sealing_fault(context, force, ledger))
-        report.seal(loss := lost(context.checkout, location) if noted is None else None)
+        report.seal(_sealing_fault(force, ledger))
+        report.seal(loss := lost(force) if noted is None else None)
         told = clones(ledger)
         for member in (each for each in ledger.members() if each.daemon):
             problem = told[member.name].problem if member.name in told else None
@@ -98,7 +96,7 @@ def status(
     return exit_code(report, detailed=False)
 
 
-def _sealing_fault(context: Context, force: InForce, ledger: LedgerReader) -> str | None:
+def _sealing_fault(force: Revision, ledger: LedgerReader) -> str | None:
     """Return why the key that seals the state's values is no good, where that can be said without decrypting much."""
     if not any(force.tree.files("config/initial_data")):
         return None
@@ -106,12 +104,12 @@ def _sealing_fault(context: Context, force: InForce, ledger: LedgerReader) -> st
     from reconciler.engine.trust import sealing_read, trust_of
 
     try:
-        trust = trust_of(context, force.settings, force.tree)
+        trust = trust_of(force)
     except SecretsError as error:
         return str(error)
     if trust.fingerprint is None and not trust.wrapped:
         return None
-    return sealing_read(context, force.settings, force.tree, ledger).fault
+    return sealing_read(force, ledger).fault
 
 
 def _without_folder(tree: Tree) -> Untrusted | None:

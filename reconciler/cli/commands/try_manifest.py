@@ -82,8 +82,7 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
         desired = context.desired(context.reader.load(tree), context.clock.now().date())
         manifest_in(desired, integration)  # which has to be one
         if hire is not None and hire not in desired.hires:
-            force = in_force(context, uncommitted=True)
-            with context.state(force.settings, force.tree).reader() as ledger:
+            with in_force(context, uncommitted=True).location.reader() as ledger:
                 raise no_such_hire(hire, desired, ledger)
         listing, hosts = more["listing"], more["hosts"]
         subject = subject_of(desired, integration, hire=hire, email=email, values=values, listing=listing)

@@ -164,8 +164,7 @@ class Fleet(SharedState):
 
     def _at(self) -> str | None:
         """Return the revision in force, which changes."""
-        tree = self._runtime.active.tree
-        return None if tree is None else tree.revision
+        return self._runtime.active.acted_on
 
     def _begin_putting(self, slices: Sequence[Slice]) -> None:
         self._putting.append(slices)
@@ -176,10 +175,9 @@ class Fleet(SharedState):
         try:
             await self._runtime.reopen()  # without the key, others would drop what it queues
             for item in slices:
-                tree = self._runtime.active.tree
-                assert tree is not None
+                revision = self._runtime.active.tree.revision
                 reading = None if item.listings is None else self._listings.name_of(item.listings)
-                job = signed(arguments(item, tree.revision, reading), self._state.sealing)
+                job = signed(arguments(item, revision, reading), self._state.sealing)
                 if self._state.sealing.fault is not None or not await self._jobs.put(item, job):
                     self._unsent.append(item)
         finally:
@@ -305,7 +303,7 @@ class Fleet(SharedState):
                 worker.cancel()
 
     def _worker_count(self, members: Sequence[Member]) -> int:
-        services = 1 if self._runtime.active.tree is None else len(self._runtime.desired().services) + 1
+        services = len(self._runtime.desired().services) + 1 if self._runtime.active.taken_over else 1
         return worker_count(self._member.name, [each.name for each in members if each.daemon], services)
 
 

@@ -188,7 +188,7 @@ class FleetPass:
             await ledger.run(lambda writer: writer.guard.begin_resync())
         for _ in range(MOST_ROUNDS):
             before = self._report.executed + self._report.revoked
-            parts = await by_service(selection, self.desired, ledger, self.passes.context.yielder)
+            parts = await by_service(selection, self.desired, ledger, self.passes.revision().context.yielder)
             passes = [self._pass(name, replace(request, selection=part)) for name, part in sorted(parts.items())]
             ended = await asyncio.gather(*passes, return_exceptions=True)
             for error in (each for each in ended if each is not None):
@@ -200,7 +200,7 @@ class FleetPass:
         for command in releases if not self.clock.stopping.is_set() else ():
             await self._apply(command)  # until here, it stays for the next pass: this one may be declined, or die
         if request.selection.everything:
-            context, now = self.passes.context, self.clock.now()
+            context, now = self.passes.revision().context, self.clock.now()
             rules = context.policy_rules(self.desired)
             self._problems |= {*await broken_counts(rules, self.desired, ledger, now, context.yielder)}
         await self.leases.refuse_left()

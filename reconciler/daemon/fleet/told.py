@@ -69,19 +69,18 @@ class Clones:
 
     def are_ahead(self) -> bool:
         """Whether this clone takes over no new commit, and another member's that does is ahead of it."""
-        tree = self._runtime.active.tree
-        if tree is None or self._runtime.freshness.why_not is None:
+        mine = self._runtime.active.acted_on
+        if mine is None or self._runtime.freshness.why_not is None:
             return False
-        others = self._others.values()
-        return any(each.able and not self._newest.as_new(tree.revision, each.revision) for each in others)
+        return any(each.able and not self._newest.as_new(mine, each.revision) for each in self._others.values())
 
     async def learn(self, others: Sequence[str]) -> None:
         """Tell the other members what this clone has in force, and read what theirs have."""
-        tree, freshness = self._runtime.active.tree, self._runtime.freshness
-        if tree is None:
+        mine, freshness = self._runtime.active.acted_on, self._runtime.freshness
+        if mine is None:
             return
-        able = freshness.why_not is None and await self._newest.follows(tree.revision)
-        own = Clone(tree.revision, able, freshness.why_not, freshness.stale)
+        able = freshness.why_not is None and await self._newest.follows(mine)
+        own = Clone(mine, able, freshness.why_not, freshness.stale)
         told = await _exchange(self._runtime.ledger, CLONES, self._member, to_builtins(own), others)
         self._others = {name: convert(each, Clone) for name, each in told.items()}
 

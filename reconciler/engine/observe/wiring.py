@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.engine.context import Context
+from reconciler.engine.context import Revision
 from reconciler.engine.observe.checker import Checker
 from reconciler.engine.observe.integrations import AUTHORITY, Integration
 from reconciler.ledger.reader import LedgerReader
@@ -19,7 +19,6 @@ from reconciler.model.errors import Blocked, SecretsError
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor, Secret
-from reconciler.model.settings import Settings
 from reconciler.model.template import names
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Cause
@@ -27,7 +26,6 @@ from reconciler.oauth.connection import OAuthConnection
 from reconciler.oauth.token_request import TokenClient
 from reconciler.repository.desired import Desired, Service
 from reconciler.repository.documents.yaml import Loaded
-from reconciler.repository.git.trees import Tree
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
 from reconciler.requests.render import SIGNED_WITH
 
@@ -48,21 +46,18 @@ def as_branch_may(
     integrations: Mapping[str, Integration],
     in_force: Mapping[str, Loaded[Manifest]],
     branch: Mapping[str, Loaded[Manifest]],
-    context: Context,
-    settings: Settings,
+    trusted: Revision,
 ) -> dict[str, Integration]:
     """Return the integrations as a branch may use them: those that it does not change, the others blocked."""
     result = dict(integrations)
     for name, loaded in branch.items():
         ours = in_force.get(name)
         if ours is None or ours.model != loaded.model:
-            result[name] = _changed(name, loaded, ours, context, settings)
+            result[name] = _changed(name, loaded, ours, trusted)
     return result
 
 
-def _changed(
-    name: str, loaded: Loaded[Manifest], ours: Loaded[Manifest] | None, context: Context, settings: Settings
-) -> Integration:
+def _changed(name: str, loaded: Loaded[Manifest], ours: Loaded[Manifest] | None, trusted: Revision) -> Integration:
     known = named_hosts(ours.model) if ours is not None else frozenset()
     new = sorted(named_hosts(loaded.model) - known)
     hosts = f"; new host {', '.join(new)}" if new else ""
@@ -71,7 +66,7 @@ def _changed(
         service=loaded.model.service or name,
         file=loaded.path,
         manifest=loaded.model,
-        client=context.client("a manifest changed on a branch", NOBODY, settings.limits),
+        client=trusted.context.client("a manifest changed on a branch", NOBODY, trusted.settings.limits),
         hosts=NOBODY,
         initial=None,
         fault=Blocked(f"{loaded.path} is changed on this branch: nothing is sent{hosts}"),
@@ -139,10 +134,12 @@ def _fault(service: Service, manifest: Manifest, found: Mapping[str, str] | Secr
     return Blocked(why, Cause.INITIAL_DATA)
 
 
-async def integrations_of(
-    context: Context, desired: Desired, tree: Tree, settings: Settings, state: ReadState
-) -> dict[str, Integration]:
-    """Make every integration of a revision, by name, with its client and its OAuth connection."""
+async def integrations_of(revision: Revision, desired: Desired, state: ReadState) -> dict[str, Integration]:
+    """Make every integration that is desired, by name, with its client and its OAuth connection.
+
+    What they send with, and where to, is the revision's: its initial data, and the hosts that its settings allow.
+    """
+    context, settings = revision.context, revision.settings
     sealing, integrations = state.sealing, dict[str, Integration]()
     manifests = {name: [each for _, each in service.manifests.values()] for name, service in desired.services.items()}
     connects = {
@@ -156,7 +153,7 @@ async def integrations_of(
 
     there = await state.ledger.run(stored) if connects else {}
     wanted = [name for name, theirs in manifests.items() if any(each.asks_for for each in theirs)]
-    data = context.initial_data(settings).read_all(tree, wanted)
+    data = revision.initial_data.read_all(revision.tree, wanted)
     for service in desired.services.values():
         found, theirs = data.get(service.name), manifests[service.name]
         written = frozenset(host for each in theirs for host in written_hosts(each))

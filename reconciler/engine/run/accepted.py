@@ -27,7 +27,7 @@ from typing import Any
 import pygit2
 from msgspec.structs import asdict
 
-from reconciler.engine.context import Context
+from reconciler.engine.context import Context, Revision
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sqlite.lock import FILES
@@ -35,12 +35,12 @@ from reconciler.model.errors import OutdatedError, RepositoryError, SettingsErro
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.revision_status import REF, VOUCH, Untrusted
-from reconciler.model.settings import Git, Settings
-from reconciler.model.value import Frozen
+from reconciler.model.settings import Git
+from reconciler.model.value import Frozen, replace
 from reconciler.repository.git.checkout import HEADS
 from reconciler.repository.git.program import GitFailed, git, home_of
 from reconciler.repository.git.signatures import first_untrusted
-from reconciler.repository.git.trees import WORKTREE, CommitTree, Tree, lacks_folder
+from reconciler.repository.git.trees import WORKTREE, CommitTree, lacks_folder
 from reconciler.repository.private_file import HIRES_CACHE
 
 ASSUMED = (
@@ -74,15 +74,13 @@ class Remembered(Frozen):
 NOTHING = Remembered()
 
 
-class InForce(Frozen):
-    """The tree in force, its settings, and the branch that it is on; None where commits do not count.
+class InForce(Revision):
+    """The revision in force, and the branch that it is on; None where commits do not count.
 
     `refused` is the newest commit and the reason, if that is not in force. `assumed` says that nobody named the branch:
     it is the one that HEAD was on when the state was made.
     """
 
-    tree: Tree
-    settings: Settings
     branch: str | None = None
     refused: Untrusted | None = None
     assumed: bool = False
@@ -109,21 +107,19 @@ def in_force(
     checkout = context.checkout
     known = _from_checkout(context)
     if not checkout.is_git or (uncommitted and known.revision is None and checkout.is_unborn):
-        files = checkout.worktree()
-        return _accept_first(context, files, context.settings(files))
+        return _accept_first(Revision.at(context, checkout.worktree()))
     if known.revision is not None:
         return _next(context, known.revision, known.branch, starts=starts)
     # HEAD's settings, or those of the branch that the machine names, say where the ledger is, which may know more.
     head = _first_read(context)
-    settings = context.settings(head)
-    if settings.source == "worktree":
-        return _accept_first(context, head, settings)
-    _refuse_planted(context, head, settings)
-    noted = noted or _noted(context, head, settings)
+    if head.settings.source == "worktree":
+        return _accept_first(head)
+    _refuse_planted(head)
+    noted = noted or _noted(head)
     branch = known.branch or noted.branch
     if noted.revision is not None and (noted.signed or checkout.has(noted.revision)):
         return _next(context, noted.revision, branch, starts=starts)
-    return _first(context, settings, branch, noted.acted_on)
+    return _first(head, branch, noted.acted_on)
 
 
 def brought_up_to_date(context: Context) -> bool:
@@ -132,12 +128,9 @@ def brought_up_to_date(context: Context) -> bool:
     Only for somebody who says that it was backed up. Raises LedgerError, and what `in_force` does.
     """
     try:
-        force = in_force(context)
-        settings, tree = force.settings, force.tree
+        location = in_force(context).location
     except OutdatedError:
-        tree = _first_read(context)
-        settings = context.settings(tree)
-    location = context.state(settings, tree)
+        location = _first_read(context).location
     if location.file is not None or not location.exists():
         return False
     try:
@@ -148,20 +141,22 @@ def brought_up_to_date(context: Context) -> bool:
         return True
 
 
-def _first_read(context: Context) -> Tree:
-    """Return the commit whose settings say where the ledger is, as long as nothing says what was accepted."""
+def _first_read(context: Context) -> Revision:
+    """Return the revision whose settings say where the ledger is, as long as nothing says what was accepted."""
     checkout = context.checkout
-    return checkout.head() if context.branch is None else checkout.tip(context.branch, Git().remote)
+    return Revision.at(
+        context, checkout.head() if context.branch is None else checkout.tip(context.branch, Git().remote)
+    )
 
 
-async def keep(context: Context, ledger: OpenLedger | None, found: InForce) -> None:
+async def keep(ledger: OpenLedger | None, found: InForce) -> None:
     """Save what is in force for the next run: in the ledger, or without one in this checkout alone.
 
     What lacks a folder is not in force: only what is done by hand goes by it.
     """
     if lacks_folder(found.tree) is not None:
         return
-    note, revision, branch = None, found.tree.revision, found.branch
+    context, note, revision, branch = found.context, None, found.tree.revision, found.branch
     if revision != WORKTREE:
         told = found.refused and asdict(found.refused)
         signed = found.settings.git.verify_signatures
@@ -182,55 +177,55 @@ async def keep(context: Context, ledger: OpenLedger | None, found: InForce) -> N
 
 def _next(context: Context, revision: str, remembered: str | None, *, starts: bool) -> InForce:
     """Return the newest commit of the branch in force, if it may follow the last accepted one; else that one."""
-    accepted = context.checkout.at(revision)
-    settings = context.settings(accepted)
-    last, rules = accepted, settings
+    accepted = last = Revision.at(context, context.checkout.at(revision))
+    tree, settings = accepted.tree, accepted.settings
     named = context.branch or settings.git.branch
     branch = named or remembered
     try:
         branch = branch or _checked_out(context, revision)
         newest = branch
-        for on, head in _tips(context, branch, settings):
-            untrusted = _untrusted(context, last, rules, head)
+        for on, head in _tips(accepted, branch):
+            untrusted = _untrusted(last, head)
             if untrusted is not None:
-                return InForce(accepted, settings, branch, untrusted, assumed=named is None)
-            newest, last, rules = on, head, context.settings(head)
-        if (starts or context.tolerant) and (why := lacks_folder(last, hires=starts)) is not None:
-            raise _NotRead(why, last.revision)
+                return InForce(context, tree, settings, branch, untrusted, assumed=named is None)
+            newest, last = on, Revision.at(context, head)
+        if (starts or context.tolerant) and (why := lacks_folder(last.tree, hires=starts)) is not None:
+            raise _NotRead(why, last.tree.revision)
     except _NotRead as error:
         refused = Untrusted(error.head, error.head, error.author, str(error), unreadable=True)
-        return InForce(accepted, settings, branch, refused, assumed=named is None)
+        return InForce(context, tree, settings, branch, refused, assumed=named is None)
     except SettingsError as error:
         if not (context.tolerant or starts):
             raise
         commit = context.checkout.tip_id(str(branch), settings.git.remote) or str(branch)
         refused = Untrusted(commit, commit, "", str(error), unreadable=True)
-        return InForce(accepted, settings, branch, refused, assumed=named is None)
-    return _as_head_says(context, last, rules, newest)
+        return InForce(context, tree, settings, branch, refused, assumed=named is None)
+    return _as_head_says(last, newest)
 
 
-def _first(context: Context, settings: Settings, remembered: str | None, acted_on: str | None) -> InForce:
+def _first(head: Revision, remembered: str | None, acted_on: str | None) -> InForce:
     """Return the newest commit of the branch in force on a first run, by the settings of HEAD."""
-    branch = context.branch or settings.git.branch or remembered or _checked_out(context, acted_on)
-    *_, (newest, head) = _tips(context, branch, settings)
-    settings = context.settings(head)
-    _refuse_planted(context, head, settings)
-    return _accept_first(context, head, settings, newest)
+    context = head.context
+    branch = context.branch or head.settings.git.branch or remembered or _checked_out(context, acted_on)
+    *_, (newest, tree) = _tips(head, branch)
+    first = Revision.at(context, tree)
+    _refuse_planted(first)
+    return _accept_first(first, newest)
 
 
-def _tips(context: Context, branch: str, settings: Settings) -> Iterator[tuple[str, CommitTree]]:
+def _tips(known: Revision, branch: str) -> Iterator[tuple[str, CommitTree]]:
     """Yield the newest commit of a branch, then that of the branch that it names, until one names its own.
 
-    The caller judges each before it takes the next, for only then do its settings count. `settings` say where the state
-    is. Raises _NotRead.
+    The caller judges each before it takes the next, for only then do its settings count. Those of the revision that is
+    `known` say where the state is. Raises _NotRead.
     """
+    context, rules = known.context, known.settings
     head: CommitTree | None = None
-    rules = settings
     seen: list[str] = []
     while branch not in seen:
         seen.append(branch)
         head = _tip(context, branch, rules.git.remote, head)
-        _refuse_planted(context, head, settings)
+        _refuse_planted(replace(known, tree=head))
         yield branch, head
         rules = context.settings(head)
         following = context.branch or rules.git.branch or branch
@@ -280,44 +275,45 @@ def _checked_out(context: Context, acted_on: str | None) -> str:
     return name
 
 
-def _untrusted(context: Context, last: Tree, rules: Settings, head: CommitTree) -> Untrusted | None:
+def _untrusted(last: Revision, head: CommitTree) -> Untrusted | None:
     """Say why a commit may not follow the last accepted one, by the rules of that one; None if it may.
 
     Raises _NotRead where the commits between the two, or what it trusts from, cannot be read.
     """
-    if head.revision == last.revision:
+    if head.revision == last.tree.revision:
         return None
     try:
-        return _first_untrusted(context, last, rules, head)
+        return _first_untrusted(last, head)
     except RepositoryError as error:
-        author = context.checkout.commit(head.revision).author
+        author = last.context.checkout.commit(head.revision).author
         why = f"commit {head.revision[:12]} by {author} is not accepted: {error}"
         raise _NotRead(why, head.revision, author) from error
 
 
-def _first_untrusted(context: Context, last: Tree, rules: Settings, head: CommitTree) -> Untrusted | None:
+def _first_untrusted(last: Revision, head: CommitTree) -> Untrusted | None:
+    context, rules, base = last.context, last.settings, last.tree.revision
     checkout = context.checkout
-    if (found := checkout.extents.first_endless(head.revision, last.revision)) is not None:
+    if (found := checkout.extents.first_endless(head.revision, base)) is not None:
         commit, why = found
         return Untrusted(head.revision, commit, checkout.commit(commit).author, str(why))
-    home = home_of(context.root, rules)
     if rules.git.verify_signatures:
-        return first_untrusted(checkout, last.revision, head.revision, home)
+        return first_untrusted(checkout, base, head.revision, home_of(context.root, rules))
     after = context.settings(head)
     if after.git.verify_signatures:  # it is switched on: as on a first run
         return first_untrusted(checkout, after.git.trusted_from, head.revision, home_of(context.root, after))
     return None
 
 
-def _accept_first(context: Context, head: Tree, settings: Settings, branch: str | None = None) -> InForce:
+def _accept_first(first: Revision, branch: str | None = None) -> InForce:
     """Decide on a first run: the commit, if those since `trusted_from` are signed or need not be."""
+    context, settings, revision = first.context, first.settings, first.tree.revision
     if settings.git.verify_signatures:
-        if head.revision == WORKTREE:
+        if revision == WORKTREE:
             raise RepositoryError(
                 f"{context.root} is no git checkout, or has no commit: git.verify_signatures has none to look at"
             )
         base = settings.git.trusted_from
-        untrusted = first_untrusted(context.checkout, base, head.revision, home_of(context.root, settings))
+        untrusted = first_untrusted(context.checkout, base, revision, home_of(context.root, settings))
         if untrusted is not None:
             since = (
                 f"since git.trusted_from, {base[:12]}" if base else "of the whole history, for want of git.trusted_from"
@@ -325,27 +321,27 @@ def _accept_first(context: Context, head: Tree, settings: Settings, branch: str 
             raise RepositoryError(
                 f"{untrusted}. All commits {since} have to be signed, and none is accepted yet: {VOUCH}"
             )
-    return _as_head_says(context, head, settings, branch)
+    return _as_head_says(first, branch)
 
 
-def _as_head_says(context: Context, head: Tree, settings: Settings, branch: str | None) -> InForce:
+def _as_head_says(head: Revision, branch: str | None) -> InForce:
     """Put the commit in force; or the worktree, if its settings say so."""
+    context, settings = head.context, head.settings
     if settings.source == "worktree":
-        return InForce(context.checkout.worktree(), settings)
+        return InForce(context, context.checkout.worktree(), settings)
     assumed = branch is not None and context.branch is None and settings.git.branch is None
-    return InForce(head, settings, branch, assumed=assumed)
+    return InForce(context, head.tree, settings, branch, assumed=assumed)
 
 
-def _refuse_planted(context: Context, head: Tree, settings: Settings) -> None:
+def _refuse_planted(revision: Revision) -> None:
     """Refuse to open a state that a commit may have put there, before a byte of it is read.
 
     Git replaces what it ignores without a word, SQLite takes a log that lies beside a database for its own, and a cache
     says what is in files that nobody reads again.
     """
+    root, head, file = revision.context.checkout.root, revision.tree, revision.location.file
     if not isinstance(head, CommitTree):
         return
-    root = context.checkout.root
-    file = context.state(settings, head).file
     state = Path(os.path.normpath(file)) if file is not None else None  # links as they are: one may be planted, too
     planted = [*head.below(PurePosixPath(HIRES_CACHE).parent.as_posix())]
     if state is not None and state.is_relative_to(root):
@@ -362,9 +358,9 @@ def _refuse_planted(context: Context, head: Tree, settings: Settings) -> None:
         )
 
 
-def _noted(context: Context, head: Tree, settings: Settings) -> Remembered:
+def _noted(head: Revision) -> Remembered:
     """Read what the ledger remembers."""
-    with context.state(settings, head).reader() as reading:
+    with head.location.reader() as reading:
         return from_ledger(reading)
 
 

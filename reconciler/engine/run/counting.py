@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from reconciler.engine.apply.claims import Claims
-from reconciler.engine.context import Context
+from reconciler.engine.context import Revision
 from reconciler.engine.decide.guard import makes, takes
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
@@ -26,35 +26,35 @@ from reconciler.model.clock import first_moment
 from reconciler.model.errors import RepositoryError
 from reconciler.model.grant import Grant, Key, Phase, Record
 from reconciler.model.selection import PassRequest, Selection
-from reconciler.model.settings import FEW, Settings
+from reconciler.model.settings import FEW
 from reconciler.model.value import replace
 from reconciler.repository.desired import Desired, touched
-from reconciler.repository.git.trees import WORKTREE, Tree
+from reconciler.repository.git.trees import WORKTREE
 from reconciler.requests.tasks import MAX_HIRES
 
 
 async def count_revision(
-    context: Context, state: ReadState, settings: Settings, tree: Tree, selections: Sequence[Selection] | None = None
+    revision: Revision, state: ReadState, selections: Sequence[Selection] | None = None
 ) -> RevisionCount:
     """Count what a revision takes away and adds, by git and the ledger. Changes nothing.
 
     `selections` are what differs from the revision that was counted before, if that is known.
     """
-    ledger, now = state.ledger, context.clock.now()
-    before, own = await ledger.run(RevisionCount.read), Limits.of(settings)
+    ledger, now, tree = state.ledger, revision.context.clock.now(), revision.tree
+    before, own = await ledger.run(RevisionCount.read), Limits.of(revision.settings)
     due = frozenset[str]() if before is None else before.due_at(now)
     if before is not None and tree.revision != WORKTREE and before.revision == tree.revision and not due:
         return before
-    desired = context.desired(context.reader.load(tree), context.today(settings))
+    desired = revision.desired
     manifests_differ: bool | None = None
     if selections is None:
-        selections, manifests_differ = _touched_since(context, desired, tree, before)
+        selections, manifests_differ = _touched_since(revision, desired, before)
     if before is not None and (before.leaving or before.arriving):
         before = await ledger.run(partial(_waiting, counted=before))
     if (
         before is not None
         and not (before.leaving or before.arriving or due)
-        and _follows(context, tree, before)
+        and _follows(revision, before)
         and await _few(selections, desired, ledger, own)
     ):
         return before
@@ -63,7 +63,7 @@ async def count_revision(
         selections = _with_others(selections)
     if due:
         selections = [*selections, Selection(hires=due)]
-    counting = _Counting(context, state, tree, before, now)
+    counting = _Counting(revision, state, before, now)
     await counting.over(selections, alike=manifests_differ is False, new=before is not None or own.most_new is not None)
     adds, held = counting.adds or manifests_differ is True, await ledger.run(lambda reader: bool(reader.guard.held()))
     limits = own if before is None else before.limits_of(own, adds=adds, held=held)
@@ -86,31 +86,32 @@ async def count_revision(
 
 
 def _touched_since(
-    context: Context, desired: Desired, tree: Tree, before: RevisionCount | None
+    revision: Revision, desired: Desired, before: RevisionCount | None
 ) -> tuple[Sequence[Selection], bool | None]:
     """Select what differs from the revision that was counted before, and say whether manifests do.
 
     Everything, and None, if that is not known.
     """
-    if before is None or WORKTREE in (before.revision, tree.revision) or not context.checkout.has(before.revision):
+    checkout, tree = revision.context.checkout, revision.tree
+    if before is None or WORKTREE in (before.revision, tree.revision) or not checkout.has(before.revision):
         return [Selection()], None
     try:
-        was = context.checkout.at(before.revision)
-        paths = context.checkout.changed(was, tree)
+        was = checkout.at(before.revision)
+        paths = checkout.changed(was, tree)
     except RepositoryError:
         return [Selection()], None
     return touched(paths, desired, was), any(path.startswith("manifests/") for path in paths)
 
 
-def _follows(context: Context, tree: Tree, before: RevisionCount) -> bool:
+def _follows(revision: Revision, before: RevisionCount) -> bool:
     """Whether a revision has the one that was counted before in its history.
 
     After a rewriting another member's clone may never have that one, and cannot tell that its own is newer.
     """
-    if WORKTREE in (before.revision, tree.revision):
+    checkout, mine = revision.context.checkout, revision.tree.revision
+    if WORKTREE in (before.revision, mine):
         return True
-    checkout = context.checkout
-    return checkout.has(before.revision) and checkout.descends(tree.revision, before.revision)
+    return checkout.has(before.revision) and checkout.descends(mine, before.revision)
 
 
 async def _few(selections: Sequence[Selection], desired: Desired, ledger: Ledger[LedgerReader], limits: Limits) -> bool:
@@ -162,12 +163,9 @@ class _Unasked(Planning):
 class _Counting:
     """Who leaves and what arrives, by integration: as counted before, but for the hires that are counted anew."""
 
-    def __init__(
-        self, context: Context, state: ReadState, tree: Tree, before: RevisionCount | None, now: datetime
-    ) -> None:
-        self._context = context
+    def __init__(self, revision: Revision, state: ReadState, before: RevisionCount | None, now: datetime) -> None:
+        self._revision = revision
         self._state = state
-        self._tree = tree
         self._before: tuple[Keys, Keys] = ({}, {}) if before is None else (before.leaving, before.arriving)
         self._renamed: dict[Key, Key] = {} if before is None else dict(before.moved)
         """The names now of what was counted before."""
@@ -181,7 +179,7 @@ class _Counting:
         Hires of whom the ledger has nothing lose nothing: what arrives of them is told without a plan, if `new` counts.
         """
         for selection in selections:
-            planning = _Unasked(self._context, self._state, PassRequest(selection), self._tree)
+            planning = _Unasked(self._revision, self._state, PassRequest(selection))
             await planning.begin()
             self._forget(selection)
             for part in await planning.parts(MAX_HIRES):

@@ -14,7 +14,7 @@ from typing import Any, Self
 from reconciler.engine.apply import transitions as records
 from reconciler.engine.apply.claims import Claims, ClaimSet
 from reconciler.engine.apply.plan import Plan
-from reconciler.engine.context import Context
+from reconciler.engine.context import Revision
 from reconciler.engine.decide import guard
 from reconciler.engine.decide.orphans import not_locked
 from reconciler.engine.decide.planned import PlannedGrant
@@ -40,7 +40,6 @@ from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.trees import Tree
 from reconciler.repository.policy import PolicyRules
 from reconciler.requests.tasks import FEW
 
@@ -51,32 +50,32 @@ ASSIGNED = "assigned"
 class Planning:
     """Plans a pass, as a whole or in parts, with what is the same for all parts.
 
-    `in_force` is HEAD's tree if `tree` is a branch: then settings and hosts are HEAD's, and a manifest that differs
-    from HEAD's sends nothing (docs/design/rules.md, "Pull requests"). `listings` are those that were read for the
-    slices of an interval.
+    `in_force` is HEAD if the revision is a branch: then settings and hosts are HEAD's, and a manifest that differs from
+    HEAD's sends nothing (docs/design/rules.md, "Pull requests"). `listings` are those that were read for the slices of
+    an interval.
     """
 
     checker_class: type[Checker] = Checker
 
     def __init__(
         self,
-        context: Context,
+        revision: Revision,
         state: ReadState,
         request: PassRequest,
-        tree: Tree,
         *,
-        in_force: Tree | None = None,
+        in_force: Revision | None = None,
         listings: Listings | None = None,
     ) -> None:
         self.state = state
         self._request = request
         self.selection = selection = request.selection
-        self.context = context
-        self.tree = tree
+        self.context = context = revision.context
         self.in_force = in_force
-        files = context.reader.load(tree)
-        base = context.reader.load(in_force) if in_force is not None else files
+        files = revision.files
+        self._base = base = files if in_force is None else in_force.files
         self.settings = base.settings
+        self.trusted = replace(in_force or revision, settings=base.settings)
+        """What says where requests go, and with which secrets."""
         self.policy = Policy.of(self.settings, context.clock.now(), removals=request.removals)
         self.desired = context.desired(files, self.policy.today)
         hires = self.desired.hires if selection.hires is None else selection.hires
@@ -96,25 +95,24 @@ class Planning:
 
     async def begin(self) -> Self:
         """Read what the state has for every pass, and make ready to ask."""
-        context, in_force, sealing = self.context, self.in_force, self.state.sealing
+        sealing, base = self.state.sealing, self._base
         assigned, locks = await self.state.ledger.run(lambda ledger: (ledger.notes.get(ASSIGNED), ledger.locks.all()))
         self.desired.once_assigned = frozenset(json.loads(assigned or b"[]"))
         if self._reads_listings:
             self.listings.expect(listed_grants(self.desired, self.selection.hires))
-        base = self.desired.files if in_force is None else context.reader.load(in_force)
-        trusted = self.desired if in_force is None else Desired(base, self.policy.today)
-        integrations = await integrations_of(context, trusted, in_force or self.tree, self.settings, self.state)
+        desired = self.desired if self.in_force is None else Desired(base, self.policy.today)
+        integrations = await integrations_of(self.trusted, desired, self.state)
         if sealing.fault is not None:
             integrations = {name: _without_tokens(item, sealing.fault) for name, item in integrations.items()}
-        if in_force is not None:
+        if self.in_force is not None:
             ours, theirs = base.manifests, self.desired.files.manifests
-            integrations = as_branch_may(integrations, ours, theirs, context, self.settings)
+            integrations = as_branch_may(integrations, ours, theirs, self.trusted)
         self.integrations = integrations
         self.locks = self.desired.locks(locks, self.policy.now)
-        self.checker = self.checker_class(context.redactor, self.listings, self.yielder)
+        self.checker = self.checker_class(self.context.redactor, self.listings, self.yielder)
         self.services = Services(desired=self.desired, integrations=integrations, checker=self.checker)
-        self._same_accounts = SameAccounts(self.desired, integrations, self.checker, context.wanted_prints)
-        self._rivals = Rivals(self.desired, integrations, context.wanted_accounts)
+        self._same_accounts = SameAccounts(self.desired, integrations, self.checker, self.context.wanted_prints)
+        self._rivals = Rivals(self.desired, integrations, self.context.wanted_accounts)
         return self
 
     async def rows(self, selection: Selection) -> dict[Key, Record]:

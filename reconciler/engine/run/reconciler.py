@@ -22,7 +22,7 @@ from reconciler.engine.apply.commands import request_events
 from reconciler.engine.apply.executor import Executor
 from reconciler.engine.apply.plan import Plan, PlannedRecord
 from reconciler.engine.apply.scheduler import Recorded, Scheduler, acts
-from reconciler.engine.context import Context
+from reconciler.engine.context import Context, Revision
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.observe.wiring import Services
@@ -45,7 +45,7 @@ from reconciler.notify.alerts import alert_due
 from reconciler.notify.delivery import Notifier
 from reconciler.notify.rules import Message
 from reconciler.repository.attribution.given import OFTEN, Givers, changed_since
-from reconciler.repository.git.trees import WORKTREE, Tree
+from reconciler.repository.git.trees import WORKTREE
 from reconciler.requests.tasks import CHANGED_ROW, LINES_AT_A_TIME, ROWS_AT_A_TIME, Yielder
 
 if TYPE_CHECKING:
@@ -61,10 +61,9 @@ class Reconciler:
     `listings` may have been read for other passes, too.
     """
 
-    context: Context
+    revision: Revision
     state: OpenState
     notifier: Notifier
-    tree: Tree
     claims: ClaimSet
     listings: Listings | None = None
     on_planned: OnPlanned = no_progress
@@ -81,14 +80,14 @@ class Reconciler:
         kinds = ((key, each.kind) for key, theirs in commands.items() for each in theirs)
         by_hand = {key: kind for key, kind in kinds if kind != "check"}
         request = replace(request, by_hand={**by_hand, **request.by_hand})
-        planning = Planning(self.context, self.state.read_only, request, self.tree, listings=self.listings)
+        planning = Planning(self.revision, self.state.read_only, request, listings=self.listings)
         self.services = (await planning.begin()).services
         return replace(await planning.whole(self.claims, self.on_planned), commands=commands)
 
     async def apply(self, plan: Plan) -> Report:
         """Carry a plan out: write intent, execute, confirm, record, notify."""
         report = Report(plan.revision, dry_run=False, problems=list(plan.problems))
-        author, yielder = self.context.author(self.tree), self.context.yielder.among(len(plan.grants))
+        author, yielder = self.revision.author, self.context.yielder.among(len(plan.grants))
         async with self.state.taking_over:
             await self._note_revision(plan)
             if plan.renamed:
@@ -102,7 +101,7 @@ class Reconciler:
         found = [(item, *plan.record_of(item)) async for some in yielder.over(plan.grants) for item in some]
         recorded, tripped = await self._write_down(plan, found, author, yielder)
         _log_guard(tripped)
-        notifications = self.notifier.over(plan.settings, self.tree)
+        notifications = self.notifier.over(replace(self.revision, settings=plan.settings))
         if self.state.sealing.fault is None:
             await notifications.deliver_all(self.state.ledger, self._vault, recorded.keys(), author)
         executor = Executor(
@@ -203,6 +202,11 @@ class Reconciler:
                 given, traced = [], {}
                 await self.context.yielder.pause()
         await self.state.ledger.run(partial(_give, given=given, traced=traced))
+
+    @property
+    def context(self) -> Context:
+        """What lasts from pass to pass."""
+        return self.revision.context
 
     @property
     def _vault(self) -> Vault:

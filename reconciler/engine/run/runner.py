@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from reconciler.engine.apply.claims import Claims
 from reconciler.engine.apply.commands import CommandEffects, Erasing, apply_in_pieces, by_grant
 from reconciler.engine.apply.plan import Plan
-from reconciler.engine.context import Context
+from reconciler.engine.context import Revision
 from reconciler.engine.decide.revision_count import NOTE, RevisionCount, let_through
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.observe.wiring import Services
@@ -33,17 +33,12 @@ from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import StoppingClock
 from reconciler.model.report import Report
 from reconciler.model.selection import PassRequest, Selection
-from reconciler.model.settings import Settings
 from reconciler.notify.alerts import send_alert
 from reconciler.notify.delivery import Notifier
-from reconciler.repository.git.trees import Tree
 
 T = TypeVar("T")
 
 Telling = Callable[[], Coroutine[Any, Any, None]]
-
-Revision = Callable[[], tuple[Settings, Tree]]
-"""Returns what passes act on, with its settings; a daemon's changes from pass to pass."""
 
 
 class Leases(Protocol):
@@ -85,14 +80,15 @@ class LockedState:
 class PassRunner:
     """Makes passes, and acts on commands.
 
+    `revision` returns what passes act on; a daemon's changes from pass to pass.
+
     `approve` is called with each plan before it is applied: it raises if the plan must not be, and returns False to
     have it planned again. `applied` is called with each plan that was applied, while its services are leased.
     """
 
-    context: Context
     clock: StoppingClock
     leases: Leases
-    revision: Revision
+    revision: Callable[[], Revision]
     notifier: Notifier
     claims: Claims = field(default_factory=Claims)
     approve: Callable[[Plan], Awaitable[bool]] | None = None
@@ -116,16 +112,15 @@ class PassRunner:
             await self.leases.refuse_outdated()  # others may have acted while their services were waited for
             claims = self.claims.begin(leased, overrides=request.released)
             with closing(claims):
-                settings, tree = await self._recover(state, leased)
+                revision = await self._recover(state, leased)
                 if self.counts or await state.ledger.run(partial(_is_due, now=self.clock.now())):
-                    await self.count(state, settings, tree)
+                    await self.count(state, revision)
                 commands = await state.ledger.run(lambda ledger: ledger.commands.waiting())
                 asked = by_grant(each for each in commands if request.removals or each.kind != "revoke")
                 reconciler = Reconciler(
-                    context=self.context,
+                    revision=revision,
                     state=state,
                     notifier=self.notifier,
-                    tree=tree,
                     claims=claims,
                     listings=listings,
                     on_planned=self.on_planned,
@@ -138,7 +133,7 @@ class PassRunner:
                 if self.applied is not None:
                     await self.applied(state, reconciler.services, plan, report)
                 alert = reconciler.alert
-                return report, partial(send_alert, self.context, settings, tree, alert) if alert is not None else None
+                return report, partial(send_alert, revision, alert) if alert is not None else None
 
         report, tell = await self._leasing(services, work)
         if tell is not None:  # with nothing leased any more: a receiver may take its time
@@ -153,24 +148,22 @@ class PassRunner:
         commands = tuple(commands)
 
         async def work(state: OpenState, _leased: Collection[str]) -> CommandEffects:
-            asked = CommandEffects()
+            asked, context = CommandEffects(), self.revision().context
 
             def erasing() -> Erasing:
-                return Erasing(self.context.root, self.context.reader.load(self.revision()[1]))
+                return Erasing(context.root, self.revision().files)
 
             waiting = await state.ledger.run(lambda ledger: ledger.commands.waiting())
             left = [command for command in commands if command in waiting]
             with closing(self.claims.begin()) as claims:
                 now, take = self.clock.now(), claims.take
                 async for _ in apply_in_pieces(state.ledger, left, now, asked, erasing=erasing, take=take):
-                    await self.context.yielder.pause()
+                    await context.yielder.pause()
             return asked
 
         return await self._leasing(services, work) if commands else CommandEffects()
 
-    async def count(
-        self, state: OpenState, settings: Settings, tree: Tree, selections: Sequence[Selection] | None = None
-    ) -> None:
+    async def count(self, state: OpenState, revision: Revision, selections: Sequence[Selection] | None = None) -> None:
         """Count a revision before anything of it is acted on, and note it, unless that is done. Raises Stopped.
 
         `selections` are what differs from the one that was counted before, if that is known. The count of a newer one,
@@ -180,16 +173,16 @@ class PassRunner:
         async with self._counting:
             while True:
                 before = await state.ledger.run(RevisionCount.read)
-                if before is not None and not self.leases.as_new(tree.revision, before.revision):
+                if before is not None and not self.leases.as_new(revision.tree.revision, before.revision):
                     return
-                counting = count_revision(self.context, read, settings, tree, selections)
+                counting = count_revision(revision, read, selections)
                 counted = await self.clock.unless_stopped(counting)
                 if counted == before or await state.ledger.run(partial(_note, counted, before)):
                     return
 
     async def let_through(self, state: OpenState, selection: Selection) -> None:
         """Note that somebody overrides the guard for what the revision in force takes away and adds."""
-        await self.count(state, *self.revision())
+        await self.count(state, self.revision())
         noted = partial(let_through, selection=selection)
         await state.ledger.run(lambda ledger: ledger.notes.put(NOTE, noted))
 
@@ -205,14 +198,12 @@ class PassRunner:
                 except MoreNeeded as error:
                     needed |= error.services
 
-    async def _recover(self, state: OpenState, services: Collection[str]) -> tuple[Settings, Tree]:
+    async def _recover(self, state: OpenState, services: Collection[str]) -> Revision:
         """Settle what a crash, or a full disk, left of these services, and return what is acted on."""
-        now, (settings, tree) = self.clock.now(), self.revision()
-        files = self.context.reader.load(tree)
-        desired = self.context.desired(files, self.context.today(settings))
-        await refuse_strayed(state.ledger, desired, services)
-        await recover(state.ledger, settings, now, self.claims.busy)
-        return settings, tree
+        now, revision = self.clock.now(), self.revision()
+        await refuse_strayed(state.ledger, revision.desired, services)
+        await recover(state.ledger, revision.settings, now, self.claims.busy)
+        return revision
 
 
 def _is_due(ledger: LedgerReader, now: datetime) -> bool:
