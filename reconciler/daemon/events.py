@@ -7,16 +7,17 @@ most; so neither replays nor floods cost more than that. Whose each account is i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import chain
 
-from reconciler.daemon.runtime import ProblemLog
-from reconciler.engine.context import Context
+from reconciler.daemon.dispatcher import Dispatcher
+from reconciler.daemon.runtime import Runtime
+from reconciler.daemon.schedule import Schedule
 from reconciler.engine.observe.same_account import WantedFingerprints
 from reconciler.model.errors import LedgerError, MissingVariable, RepositoryError
-from reconciler.model.grant import Grant, Key, Record
+from reconciler.model.grant import Grant, Key
 from reconciler.model.scope import LEDGER, Layer, Scope
 from reconciler.model.text import folded
 from reconciler.model.value import Frozen
@@ -32,34 +33,14 @@ LISTED_SECONDS = 60.0
 MOST_WAITING = 1000
 """Events that wait to be looked up: of more, only the listing is read."""
 
-Orphans = Callable[[str], Awaitable[list[Record]]]
-"""Returns the grants of an integration that git no longer wants."""
-
-Check = Callable[[Iterable[Key]], Awaitable[None]]
-"""Makes passes over these grants."""
-
-Listed = Callable[[str], None]
-"""Begins to read the listing of an integration again."""
-
 
 class EventChecks:
     """Looks up whose account an event is about, and checks it. Use it in the daemon's loop."""
 
-    def __init__(
-        self,
-        context: Context,
-        problems: ProblemLog,
-        *,
-        desired: Callable[[], Desired],
-        orphans: Orphans,
-        check: Check,
-        listed: Listed,
-    ) -> None:
-        self._problems = problems
-        self._desired = desired
-        self._orphans = orphans
-        self._check = check
-        self._listed = listed
+    def __init__(self, runtime: Runtime, dispatcher: Dispatcher, schedule: Schedule) -> None:
+        self._runtime = runtime
+        self._dispatcher = dispatcher
+        self._schedule = schedule
         self._waiting: dict[tuple[str, str], None] = {}
         self._later: dict[Key, None] = {}
         """The grants that are checked once more, their ten seconds being over."""
@@ -70,8 +51,8 @@ class EventChecks:
         self._listed_at: dict[str, float] = {}
         self._left: dict[str, tuple[float, dict[str, list[Key]]]] = {}
         """When it was last read of each integration what the accounts of who left are called, and whose each is."""
-        self._yielder = context.yielder
-        self._whose = WantedFingerprints(context.yielder, _prints)
+        self._yielder = runtime.context.yielder
+        self._whose = WantedFingerprints(self._yielder, _prints)
 
     def tell(self, integration: str, account: str | None) -> None:
         """Take an event about an account; None if its body does not say which."""
@@ -94,27 +75,27 @@ class EventChecks:
             try:
                 if self._later:
                     keys, self._later = [*self._later], {}
-                    await self._check(keys)
+                    await self._dispatcher.start_grants(keys, "event")
                 if self._waiting:
                     (integration, account) = next(iter(self._waiting))
                     del self._waiting[integration, account]
                     await self._take(integration, account)
             except (LedgerError, RepositoryError) as error:
-                self._problems.update("events", str(error))
+                self._runtime.problems.update("events", str(error))
             else:
-                self._problems.update("events", None)
+                self._runtime.problems.update("events", None)
 
     async def _take(self, integration: str, account: str) -> None:
-        desired, now = self._desired(), asyncio.get_running_loop().time()
+        desired, now = self._runtime.desired(), asyncio.get_running_loop().time()
         keys = await self._keys(desired, integration, account) if account else []
         if keys:
             self._forget(now)
             due = [key for key in keys if self._is_due(key, now)]
             if due:
-                await self._check(due)
+                await self._dispatcher.start_grants(due, "event")
         elif now - self._listed_at.get(integration, float("-inf")) >= LISTED_SECONDS:
             self._listed_at[integration] = now
-            self._listed(integration)
+            self._runtime.spawn(self._schedule.read_listing(integration))
 
     def _is_due(self, key: Key, now: float) -> bool:
         """Whether a grant is checked now; else it is once its ten seconds are over."""
@@ -143,7 +124,7 @@ class EventChecks:
 
     async def _read_ahead(self) -> None:
         with suppress(RepositoryError):  # said where it is acted on
-            desired = self._desired()
+            desired = self._runtime.desired()
             if named := _named(_telling(desired)):
                 await self._whose.of(desired, named)
 
@@ -169,7 +150,7 @@ class EventChecks:
         at, found = self._left.get(told.name, (float("-inf"), {}))
         if now - at >= AGAIN_SECONDS:
             found = {}
-            for row in await self._orphans(told.name):
+            for row in await self._runtime.ledger.run(lambda ledger: ledger.grants.orphans(told.name)):
                 await self._yielder.pause()
                 if (account := told.account_of((Layer(LEDGER, row.values),))) is not None:
                     found.setdefault(account, []).append(row.key)

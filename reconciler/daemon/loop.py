@@ -67,14 +67,7 @@ class Daemon:
         self.fetching = Fetching(runtime, self._fetched)
         self._revisions = Revisions(runtime, self._dispatcher, self._schedule)
         self.hooks = HookLog(self._ledger, self._clock, runtime.problems)
-        self._events = EventChecks(
-            runtime.context,
-            runtime.problems,
-            desired=runtime.desired,
-            orphans=lambda name: self._ledger.run(lambda ledger: ledger.grants.orphans(name)),
-            check=lambda keys: self._dispatcher.start_grants(keys, "event"),
-            listed=lambda name: runtime.spawn(self._schedule.read_listing(name)),
-        )
+        self._events = EventChecks(runtime, self._dispatcher, self._schedule)
         self.publishing = Publishing(self._ledger, runtime.problems, on_checkpoint)
         self.approving = Approving(runtime.context, self._ledger, runtime.problems)
         self._seen: set[Command] = set()

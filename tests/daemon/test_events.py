@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,7 +12,6 @@ import pytest
 from reconciler.daemon import events
 from reconciler.daemon.events import EventChecks
 from reconciler.daemon.runtime import ProblemLog
-from reconciler.engine.context import Context
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from tests.daemon.running import running, until
@@ -47,23 +46,27 @@ def test_a_known_account_is_checked_at_once_and_once_more(monkeypatch: pytest.Mo
     async def walk() -> None:
         loop = asyncio.get_running_loop()
 
-        async def check(keys: Iterable[Key]) -> None:
+        async def check(keys: Iterable[Key], _why: str) -> None:
             checked.append((loop.time(), list(keys)))
             if failing:
                 raise failing.pop()
 
-        async def nobody(integration: str) -> list[Any]:
+        async def read(what: Callable[[Any], list[Any]]) -> list[Any]:
+            return what(SimpleNamespace(grants=SimpleNamespace(orphans=nobody)))
+
+        def nobody(integration: str) -> list[Any]:
             left.append(integration)
             return []
 
-        checks = EventChecks(
-            cast("Context", SimpleNamespace(yielder=None)),
-            ProblemLog(),
-            desired=cast("Any", Desired),
-            orphans=nobody,
-            check=check,
-            listed=listed.append,
+        runtime = SimpleNamespace(
+            context=SimpleNamespace(yielder=None),
+            problems=ProblemLog(),
+            ledger=SimpleNamespace(run=read),
+            desired=Desired,
+            spawn=listed.append,
         )
+        dispatcher, schedule = SimpleNamespace(start_grants=check), SimpleNamespace(read_listing=lambda name: name)
+        checks = EventChecks(*cast("Any", (runtime, dispatcher, schedule)))
         for number in range(900):
             checks.tell("tool", " ADA@example.com")
             checks.tell("tool", f"nobody-{number}@example.com")
@@ -99,7 +102,7 @@ def test_who_is_called_what_is_known_from_commit_to_commit(repo: Repo, accounts:
             await until(lambda: now.active.taken_over and checks._ahead is not None and checks._ahead.done())
 
             async def whose(account: str) -> list[str]:
-                return [str(key) for key in await checks._keys(checks._desired(), "tool", account)]
+                return [str(key) for key in await checks._keys(checks._runtime.desired(), "tool", account)]
 
             assert await whose("ada-login") == ["ada/tool"]
             assert await whose("eve-login") == ["eve/tool"]
