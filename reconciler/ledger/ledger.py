@@ -115,9 +115,8 @@ class OpenLedger(Ledger["LedgerWriter"]):
 
         `work` must be repeatable.
         """
-        if self.remote:  # the threads share it
-            return await self.run(work)
-        return await self._ledger.session.transactions.gather(partial(work, self._ledger))
+        transactions, mine = self._ledger.session.transactions, partial(work, self._ledger)
+        return await (self.run(lambda _: transactions.share(mine)) if self.remote else transactions.gather(mine))
 
     def under(self, lease: Lease) -> OpenLedger:
         """Return the same ledger, to be written to under this lease."""

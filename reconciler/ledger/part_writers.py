@@ -16,7 +16,7 @@ from reconciler.ledger.history import TREE, History, whole_blocks
 from reconciler.ledger.reader import GIVEN, LISTED, UNTRACED, Accounts, Attempts, Givers, Notes, Sealed
 from reconciler.ledger.reading import BLOCKS, LINES, in_batches
 from reconciler.ledger.rows import attempt_row, event_row, event_rows, given_row, request_row
-from reconciler.ledger.transaction import Transaction, WritablePart
+from reconciler.ledger.transaction import WritablePart
 from reconciler.model.attribution import Attribution, Merged, Unattributed
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
@@ -62,30 +62,24 @@ class WritableAttempts(WritablePart, Attempts):
             service, epoch = self._session.lease.of(record.service)
             attempt = replace(attempt, service=service, epoch=epoch)
         row, lines, commands = attempt_row(attempt), event_rows(events, self._session.redact), list(answered)
-
-        def write(transaction: Transaction) -> Attempt:
+        with self._session.writing(Failpoint.INTENT) as transaction:
             new: int = transaction.connection.execute(_BEGUN, row).scalar_one()
             run = attempt.run or new
             if run == new:
                 transaction.then(_NEW_RUN, [{"which": new}])
             transaction.save([replace(record, open=replace(record.run, id=run))], lines, kept)
             transaction.answer(commands)
-            return replace(attempt, id=new, run=run)
-
-        return self._session.share(Failpoint.INTENT, write)
+        return replace(attempt, id=new, run=run)
 
     def sending(
         self, attempt: Attempt, step: Step, method: str, url: str, now: datetime, *, kept: ValueChanges | None = None
     ) -> None:
         """Write that a request is about to be sent, or sent again, with what its effect does to sealed values."""
         row = request_row(attempt, step, method, url, now)
-
-        def write(transaction: Transaction) -> None:
+        with self._session.writing(Failpoint.LEAVING) as transaction:
             transaction.upsert(schema.requests, ("attempt", "place"), [row])
             transaction.then(_ALIVE, [{"which": attempt.id, "moment": now}])
             transaction.put_all(schema.sealed, kept)
-
-        self._session.share(Failpoint.LEAVING, write)
 
     def answered(
         self,
@@ -100,13 +94,10 @@ class WritableAttempts(WritablePart, Attempts):
         """Write the outcome of a request, with the run's sealed memory."""
         new = {"answered_at": now, "outcome": outcome, "status_code": None, "error": None, **answer}
         row = {"which": attempt.id, "where": place, **{f"new_{name}": value for name, value in new.items()}}
-
-        def write(transaction: Transaction) -> None:
+        with self._session.writing(Failpoint.ANSWER) as transaction:
             transaction.then(_ANSWERED, [row])
             transaction.then(_ALIVE, [{"which": attempt.id, "moment": now}])
             transaction.put_all(schema.sealed, kept)
-
-        self._session.share(Failpoint.ANSWER, write)
 
     def settle(
         self,
@@ -120,12 +111,9 @@ class WritableAttempts(WritablePart, Attempts):
     ) -> None:
         """Write how an attempt ended, and erase memory that is no longer needed."""
         lines = event_rows(events, self._session.redact)
-
-        def write(transaction: Transaction) -> None:
+        with self._session.writing(Failpoint.OUTCOME) as transaction:
             transaction.then(_ENDED, [{"which": attempt.id, "moment": now, "why": error}])
             transaction.save([record], lines, kept)
-
-        self._session.share(Failpoint.OUTCOME, write)
 
 
 class WritableGuardCounts(WritablePart, GuardCounts):

@@ -1,7 +1,7 @@
 """A transaction that writes the ledger, and several writes that share one.
 
-The rows of a write are collected, and written together when it ends: lines of the history last, because from there on
-other writers wait for the commit.
+The rows of a write are collected, and written together when it ends: values that are made from the present ones in one
+order, so that no two writers wait for each other, and lines of the history last, because from there on all others wait.
 
 Threads that write at the same time share a transaction, and so do tasks that write in the same turn of the event loop:
 it is begun, leased and committed once for all of them. So a member of a fleet makes the others wait for the end of the
@@ -15,11 +15,10 @@ import copy
 import hmac
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -62,7 +61,7 @@ class Transaction:
         self._backend = backend
         self._rows: dict[sa.Executable, list[Mapping[str, Any]]] = {}
         self._lines: list[Mapping[str, Any]] = []
-        self._put: dict[tuple[sa.Table, str], bytes | None] = {}
+        self._changes: dict[tuple[sa.Table, str], list[bytes | Change | None]] = {}
         self._leases: list[Lease] = []
 
     def lock(self, lease: Lease) -> None:
@@ -83,22 +82,23 @@ class Transaction:
 
     def put(self, table: sa.Table, name: str, value: bytes | Change | None) -> None:
         """Save a sealed value or a note, change or erase it, at the end."""
-        if callable(value):
-            self._backend.exclude_others(self.connection, f"{table.name}/{name}")
-            value = value(self._value(table, name))
-        self._put[table, name] = value
+        self._changes.setdefault((table, name), []).append(value)
 
     def put_all(self, table: sa.Table, values: ValueChanges | None) -> None:
-        """Save several, in one order, so that no two writers wait for each other."""
-        for name, value in sorted((values or {}).items(), key=itemgetter(0)):
+        """Save several."""
+        for name, value in (values or {}).items():
             self.put(table, name, value)
 
-    def _value(self, table: sa.Table, name: str) -> bytes | None:
-        """Return a sealed value or a note as it will be at the end, so far."""
-        if (table, name) in self._put:
-            return self._put[table, name]
-        there = self.connection.execute(_READ[table], {"which": name}).scalar()
-        return None if there is None else bytes(there)
+    def _changed(self, table: sa.Table, name: str, changes: Sequence[bytes | Change | None]) -> bytes | None:
+        """Return a sealed value or a note after these changes; others wait that make it from the present one, too."""
+        value: bytes | None = None
+        if callable(changes[0]):
+            self._backend.exclude_others(self.connection, f"{table.name}/{name}")
+            there = self.connection.execute(_READ[table], {"which": name}).scalar()
+            value = None if there is None else bytes(there)
+        for change in changes:
+            value = change(value) if callable(change) else change
+        return value
 
     def append_events(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append lines to the history at the end, with who gave their grants then; nothing else writes lines."""
@@ -121,8 +121,8 @@ class Transaction:
 
     def finish(self) -> None:
         """Write what was collected."""
-        for (table, name), value in sorted(self._put.items(), key=_in_one_order):
-            if value is None:
+        for (table, name), changes in sorted(self._changes.items(), key=_in_one_order):
+            if (value := self._changed(table, name, changes)) is None:
                 self.then(_ERASED[table], [{"which": name}])
             else:
                 self.upsert(table, ("name",), [{"name": name, "value": value}])
@@ -142,34 +142,32 @@ class Transactions:
         self._turn = threading.Lock()
         self._waiting = deque[_Write[Any]]()
         self._gathered = list[_Write[Any]]()
-        self._open: Transaction | None = None
-        """The transaction of what was gathered, while that is written."""
+        self._here = _Here()
         self._then: list[Callable[[], None]] = []
 
     @contextmanager
     def one(self, lease: Lease | None) -> Iterator[Transaction]:
-        """Open a transaction under a lease."""
-        if self._open is not None:
-            if lease is not None:
-                self._open.lock(lease)
-            yield self._open
-            return
-        with self._backend.writing() as connection:
-            found = Transaction(self._backend, connection)
+        """Open a transaction under a lease, or join the one that is shared."""
+        with nullcontext(self._here.shared) if self._here.shared is not None else self._own() as found:
             if lease is not None:
                 found.lock(lease)
             yield found
+
+    @contextmanager
+    def _own(self) -> Iterator[Transaction]:
+        """Open a transaction that is written when the block ends."""
+        with self._backend.writing() as connection:
+            found = Transaction(self._backend, connection)
+            yield found
             found.finish()
 
-    def share(self, lease: Lease | None, work: Callable[[Transaction], T]) -> T:
-        """Write in a transaction with what other threads write at the same time; durable when this returns.
+    def share(self, work: Callable[[], T]) -> T:
+        """Do what writes in one transaction with what other threads do at the same time; durable when this returns.
 
-        `work` must be repeatable, and lock nothing that another member's work may lock: both could wait for each other.
+        `work` must be repeatable, and lock nothing by itself that another member's work may lock: both could wait for
+        each other.
         """
-        if self._open is not None:
-            with self.one(lease) as transaction:
-                return work(transaction)
-        mine = _Write(lease, work, Future[T]())
+        mine = _Write(work, Future[T]())
         self._waiting.append(mine)
         with self._turn:
             if not mine.done.done():
@@ -178,23 +176,13 @@ class Transactions:
         return mine.done.result()
 
     async def gather(self, work: Callable[[], T]) -> T:
-        """Do what writes in one transaction with what other tasks gather meanwhile; durable when this returns.
-
-        `work` must be repeatable. It is done even if the task is cancelled while it waits.
-        """
+        """Do so with what other tasks gather meanwhile; it is done even if the task is cancelled while it waits."""
         loop = asyncio.get_running_loop()
         if not self._gathered:  # later than what has just come of the network: that may have more to write
             loop.call_later(0, self.flush)
         done: asyncio.Future[T] = loop.create_future()
-        self._gathered.append(_Write(None, partial(self._gathering, work), done))
+        self._gathered.append(_Write(work, done))
         return await done
-
-    def _gathering(self, work: Callable[[], T], transaction: Transaction) -> T:
-        self._open = transaction
-        try:
-            return work()
-        finally:
-            self._open = None
 
     def flush(self) -> None:
         """Write what was gathered."""
@@ -204,8 +192,8 @@ class Transactions:
                 self._write_for(gathered)
 
     def after(self, call: Callable[[], None]) -> None:
-        """Call something once what is written is durable: now, but in what was gathered."""
-        if self._open is None:
+        """Call something once what is written is durable: now, but in what is shared."""
+        if self._here.shared is None:
             call()
         else:
             self._then.append(call)
@@ -221,8 +209,8 @@ class Transactions:
     def _write(self, writes: list[_Write[Any]]) -> None:
         self._then.clear()
         try:
-            with self.one(_all_of(writes)) as transaction:
-                results = [each.work(transaction) for each in writes]
+            with self._own() as transaction, self._here.sharing(transaction):
+                results = [each.work() for each in writes]
         except LeaseLostError as error:
             self._write_apart(writes, error)
         except LedgerError as error:  # also one that was committed, where the answer was lost: nothing is repeated
@@ -249,10 +237,7 @@ class Transactions:
 class _Write(Generic[T]):
     """What a thread or a task waits for until it is `done`."""
 
-    def __init__(
-        self, lease: Lease | None, work: Callable[[Transaction], T], done: Future[T] | asyncio.Future[T]
-    ) -> None:
-        self.lease = lease
+    def __init__(self, work: Callable[[], T], done: Future[T] | asyncio.Future[T]) -> None:
         self.work = work
         self.done = done
 
@@ -262,20 +247,25 @@ class _Write(Generic[T]):
             self.done.set_exception(error)
 
 
-def _in_one_order(value: tuple[tuple[sa.Table, str], bytes | None]) -> tuple[str, str]:
+class _Here(threading.local):
+    """The transaction that what this thread writes is `shared` in, if any."""
+
+    shared: Transaction | None = None
+
+    @contextmanager
+    def sharing(self, transaction: Transaction) -> Iterator[None]:
+        """Write in this one while the block runs."""
+        self.shared = transaction
+        try:
+            yield
+        finally:
+            self.shared = None
+
+
+def _in_one_order(value: tuple[tuple[sa.Table, str], object]) -> tuple[str, str]:
     """Sort values so that no two writers wait for each other."""
     (table, name), _ = value
     return table.name, name
-
-
-def _all_of(writes: list[_Write[Any]]) -> Lease | None:
-    """Join leases. Raises LeaseLostError if two have different epochs, because one of them is lost then."""
-    leases = [each.lease for each in writes if each.lease is not None]
-    epochs = {name: epoch for lease in leases for name, epoch in lease.epochs.items()}
-    lost = {name for lease in leases for name, epoch in lease.epochs.items() if epochs[name] != epoch}
-    if lost:
-        raise LeaseLostError(sorted(lost))
-    return Lease(epochs) if epochs else None
 
 
 def _vouched(row: Mapping[str, Any], given: Attribution) -> dict[str, Any]:
@@ -308,7 +298,7 @@ class Session:
 
     @contextmanager
     def writing(self, point: Failpoint) -> Iterator[Transaction]:
-        """Open a transaction of its own."""
+        """Open a transaction, or join the one that is shared."""
         self.reached(point, done=False)
         with self.transactions.one(self.lease) as transaction:
             yield transaction
@@ -318,13 +308,6 @@ class Session:
         """Save a sealed value or a note, change or erase it."""
         with self.writing(point) as transaction:
             transaction.put(table, name, value)
-
-    def share(self, point: Failpoint, work: Callable[[Transaction], T]) -> T:
-        """Write in a transaction that other threads may share."""
-        self.reached(point, done=False)
-        found = self.transactions.share(self.lease, work)
-        self.transactions.after(partial(self.reached, point, done=True))
-        return found
 
     def code_of(self, said: Command | Lock) -> str | None:
         """Return the code of what somebody says; None without the key."""

@@ -35,7 +35,7 @@ from reconciler.ledger.part_writers import (
 )
 from reconciler.ledger.reader import UNTRACED, Commands, LedgerReader, Locks, given_in
 from reconciler.ledger.rows import changed_and_checked, event_row, event_rows
-from reconciler.ledger.transaction import USED, Mac, Session, Transaction, WritablePart
+from reconciler.ledger.transaction import USED, Mac, Session, WritablePart
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
 from reconciler.model.lock import Lock
@@ -108,19 +108,11 @@ class LedgerWriter(LedgerReader):
         """
         changed, checked = changed_and_checked(records, before or {})
         lines, commands = event_rows(events, self.session.redact), list(also.get("answered", ()))
-        noted, kept = also.get("noted") or {}, also.get("kept") or {}
-
-        def write(transaction: Transaction) -> None:
+        with self.session.writing(point) as transaction:
             transaction.then(_CHECKED, checked)
-            transaction.put_all(schema.meta, noted)
-            transaction.save(changed, lines, kept)
+            transaction.put_all(schema.meta, also.get("noted"))
+            transaction.save(changed, lines, also.get("kept"))
             transaction.answer(commands)
-
-        if any(map(callable, [*noted.values(), *kept.values()])):
-            with self.session.writing(point) as transaction:
-                write(transaction)
-        else:
-            self.session.share(point, write)
 
     def drop(self, keys: Collection[Key], events: Iterable[Event] = (), *, kept: ValueChanges | None = None) -> None:
         """Delete grants that were neither executed nor confirmed."""

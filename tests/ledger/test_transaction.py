@@ -37,19 +37,23 @@ def together(ledger: LedgerWriter, *works: tuple[Lease | None, Work]) -> list[Fu
     transactions = ledger.session.transactions
     begun, waiting = threading.Event(), threading.Event()
 
-    def first(_: Transaction) -> None:
+    def first() -> None:
         begun.set()
         assert waiting.wait(PATIENCE)
+
+    def write(lease: Lease | None, work: Work) -> Any:
+        with transactions.one(lease) as transaction:
+            return work(transaction)
 
     def queued(number: int) -> bool:
         return len(transactions._waiting) == number
 
     with ThreadPoolExecutor(len(works) + 1) as threads:
-        leading = threads.submit(transactions.share, None, first)
+        leading = threads.submit(transactions.share, first)
         assert begun.wait(PATIENCE)
         found = []
         for number, (lease, work) in enumerate(works, 1):
-            found.append(threads.submit(transactions.share, lease, work))
+            found.append(threads.submit(transactions.share, partial(write, lease, work)))
             eventually(partial(queued, number))
         waiting.set()
         leading.result()
@@ -173,19 +177,41 @@ async def test_task_that_is_cancelled_has_written(tmp_path: Path) -> None:
         assert [each.key.hire for each in others.history.lines()] == ["ada"]
 
 
+def adding(name: str, to: str = "stored/ada") -> Work:
+    """Add a name to a sealed value."""
+
+    def add(before: bytes | None) -> bytes:
+        return json.dumps([*json.loads(before or b"[]"), name]).encode()
+
+    return lambda transaction: transaction.put(schema.sealed, to, add)
+
+
 def test_changes_of_one_value_in_one_transaction_are_all_there(ledger: LedgerWriter) -> None:
-    def adding(name: str) -> Work:
-        def work(transaction: Transaction) -> None:
-            def add(before: bytes | None) -> bytes:
-                return json.dumps([*json.loads(before or b"[]"), name]).encode()
-
-            transaction.put(schema.sealed, "stored/ada", add)
-
-        return work
-
     for each in together(ledger, (None, adding("one")), (None, adding("two"))):
         each.result()
     assert json.loads(ledger.sealed.get("stored/ada") or b"") == ["one", "two"]
+
+
+def test_members_that_change_the_same_values_do_not_wait_for_each_other(
+    ledger: LedgerWriter, location: StateLocation
+) -> None:
+    """Each stores something of the same two people, in another order, at the same time."""
+    if not ledger.backend.remote:
+        pytest.skip("a file has one writer")
+    begun = threading.Barrier(2)
+
+    def write(writer: LedgerWriter, name: str, *people: str) -> None:
+        with writer.session.writing(Failpoint.SEALED) as transaction:
+            for person in people:
+                adding(name, f"stored/{person}")(transaction)
+                begun.wait(PATIENCE)
+
+    with closing(location.writer()) as other, ThreadPoolExecutor(2) as threads:
+        both = [threads.submit(write, ledger, "one", "ada", "bob"), threads.submit(write, other, "two", "bob", "ada")]
+        for each in both:
+            each.result()
+    found = [sorted(json.loads(ledger.sealed.get(f"stored/{person}") or b"")) for person in ("ada", "bob")]
+    assert found == [["one", "two"]] * 2
 
 
 def test_writers_of_one_state_append_to_one_chain(ledger: LedgerWriter, location: StateLocation) -> None:

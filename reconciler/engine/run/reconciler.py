@@ -295,7 +295,7 @@ class Reconciler:
                 answered=answered,
             )
 
-        await self.state.ledger.run(save)
+        await self.state.ledger.together(save)
         for key in over:
             self.claims.release(key)
 
