@@ -63,7 +63,7 @@ class _PendingAuthorizations:
 
     async def erase(self, digest: str) -> None:
         """Delete one."""
-        await self._ledger.run(lambda ledger: ledger.sealed.erase(PREFIX + digest))
+        await self._ledger.run(lambda ledger: ledger.sealed.put(PREFIX + digest, None))
 
     async def digests(self) -> list[str]:
         """List the digests of all that are saved."""

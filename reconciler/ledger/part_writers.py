@@ -249,13 +249,9 @@ class WritableGivers(WritablePart, Givers):
 class WritableSealed(WritablePart, Sealed):
     """Values that are sealed."""
 
-    def put(self, name: str, value: bytes | Change, point: Failpoint = Failpoint.SEALED) -> None:
-        """Save or change a value."""
+    def put(self, name: str, value: bytes | Change | None, point: Failpoint = Failpoint.SEALED) -> None:
+        """Save, change or erase a value."""
         self._session.put(schema.sealed, name, value, point)
-
-    def erase(self, name: str) -> None:
-        """Erase a value."""
-        self._session.put(schema.sealed, name, None, Failpoint.SEALED)
 
     def reseal(self, key: str, before: bytes | None, notes: ValueChanges, anew: Callable[[str, bytes], bytes]) -> None:
         """Save notes, with every value sealed anew, if the note `key` still is as it was before."""

@@ -162,6 +162,11 @@ class Vault:
                 changes[stored_name(hire)] = self.changed(stored_name(hire), partial(_handed_on, gone, heirs))
         return changes
 
+    def with_stored(self, key: Key, values: Mapping[str, Any]) -> ValueChanges:
+        """Make the change after which these are the stored values of an access entry."""
+        name, stored = stored_name(key.hire), {key.access: values} if values else {}
+        return {name: self.changed(name, partial(_stored_with, {key.access}, stored))}
+
     def move(self, ledger: LedgerWriter, moves: Mapping[Key, Key], events: Iterable[Event]) -> None:
         """Move rows, their history and their sealed values, all or none. Each move has its event.
 
@@ -181,7 +186,7 @@ class Vault:
         kept: dict[str, Any] = {place: self.sealed(place, value) for place, value in sealed.items()}
         for hire, values in stored.items():  # in the transaction: another service's pass may move its own at this time
             moving = {old.access for old in moves if old.hire == hire}
-            kept[stored_name(hire)] = self.changed(stored_name(hire), partial(_with_moved, moving, values))
+            kept[stored_name(hire)] = self.changed(stored_name(hire), partial(_stored_with, moving, values))
         kept = {**self.without_stored(ledger, moves.keys()), **left, **kept}
         ledger.rename(moves, events, kept, needs=_needs(ledger, moves))
 
@@ -229,7 +234,7 @@ class Vault:
     def erase(self, ledger: LedgerWriter, names: Iterable[str]) -> None:
         """Erase files."""
         for name in names:
-            ledger.sealed.erase(FILES + name)
+            ledger.sealed.put(FILES + name, None)
 
     def sweep(self, ledger: LedgerWriter, young: float = 0) -> None:
         """Erase the files that no memory names and that are not `young`, in seconds. Raises SecretsError.
@@ -254,9 +259,9 @@ def _without(accesses: Container[str], of_hire: Mapping[str, Any] | None) -> dic
     return {access: values for access, values in (of_hire or {}).items() if access not in accesses}
 
 
-def _with_moved(moving: Container[str], values: Mapping[str, Any], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what is stored for a hire, without the entries that move away and with those that move here."""
-    return {**_without(moving, of_hire), **values}
+def _stored_with(gone: Container[str], values: Mapping[str, Any], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what is stored for a hire, without what was stored of some entries and with what is of others now."""
+    return {**_without(gone, of_hire), **values}
 
 
 def _needs(ledger: LedgerReader, moves: Mapping[Key, Key]) -> dict[Key, list[str]]:

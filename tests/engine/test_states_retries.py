@@ -677,7 +677,7 @@ def test_half_done_attempt_reports_lost_memory(machine, accounts):
     accounts.fail_next(1, 500, method="POST", prefix="/teams")
     machine.reconcile()
     with machine.ledger() as ledger:
-        ledger.sealed.erase("run/ada/tool")
+        ledger.sealed.put("run/ada/tool", None)
     machine.clock.turn(hours=1)
     failed = row(machine.reconcile(), "ada", "tool")
     assert failed.status is Status.FAILED

@@ -550,7 +550,6 @@ def test_attempt_begins(kind, resumed):
     columns = {"snapshot": VALUES} if kind.takes_away else {"wants": {"role": "admin"}}
     left_over = {} if resumed else {"left_over": True}
     assert changes(FAILED, after) == {"attempts": 3, "fresh": False, "open": run, **columns, **left_over}
-    assert attempting.written(after, 9).run == replace(run, id=9)
 
 
 RUNNING = but(

@@ -157,7 +157,7 @@ def test_words_notes_and_sealed_values(ledger: LedgerWriter) -> None:
     assert (ledger.notes.get("n"), ledger.notes.get("other")) == (b"2", None)
     ledger.sealed.put("s", b"1")
     assert ledger.sealed.names() == ["s"]
-    ledger.sealed.erase("s")
+    ledger.sealed.put("s", None)
     assert ledger.sealed.get("s") is None
 
 

@@ -41,11 +41,6 @@ def begun(
     return replace(new, wants=dict(wants), open=replace(run, values=snapshot))
 
 
-def written(record: Record, run: int) -> Record:
-    """Return the record once its attempt is in the ledger, as part of this run."""
-    return replace(record, open=replace(record.run, id=run))
-
-
 def succeeded(
     record: Record, *, webhook: bool, heals: bool, now: datetime, continued: bool = False, answered: str = ""
 ) -> Changed:

@@ -195,9 +195,8 @@ class Executor:
         """Make the change after which the ledger has what is stored of the account."""
         if run.stored == run.noted:
             return {}
-        run.noted, key = dict(run.stored), run.attempt.key
-        name, change = stored_name(key.hire), partial(_with_stored, key.access, run.noted)
-        return {name: self.vault.changed(name, change)}
+        run.noted = dict(run.stored)
+        return self.vault.with_stored(run.attempt.key, run.noted)
 
     async def _exchange(
         self, run: RunningAttempt, step: Step, request: Request, *, answered_before: bool = False
@@ -406,12 +405,6 @@ def _store(memory: Memory, request: Request, answer: Response) -> str | None:
             return path
         memory.stored[name] = value
     return None
-
-
-def _with_stored(access: str, now: Mapping[str, Any], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Replace what is stored for an entry in what is stored for its hire."""
-    others = {name: values for name, values in (of_hire or {}).items() if name != access}
-    return {**others, access: dict(now)} if now else others
 
 
 def _overview(found: Iterable[Record], manifests: Mapping[str, Manifest]) -> str:

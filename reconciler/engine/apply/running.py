@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from reconciler.engine.apply.attempts import written
 from reconciler.engine.context import Context
 from reconciler.engine.decide.planned import PlannedGrant, Prepared, requests_of, withdraws_of
 from reconciler.engine.observe.integrations import Integration
@@ -158,7 +157,8 @@ class RunningAttempt:
     def began(self, attempt: Attempt) -> None:
         """Note how the ledger has it."""
         if not self.begun:
-            self.attempt, self.record = attempt, written(self.record, attempt.run)
+            self.attempt = attempt
+            self.record = replace(self.record, open=replace(self.record.run, id=attempt.run))
 
     @property
     def described(self) -> str:
