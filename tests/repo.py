@@ -36,6 +36,7 @@ from reconciler.cli import main, run
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.log import event_log
 from reconciler.model.run import OpenRun
 from reconciler.model.status import Action, Status
 from tests.forked import Process, nursery
@@ -305,6 +306,7 @@ def call_cli(repo: Repo, *arguments: str, given: str = "", env: Mapping[str, str
         try:
             code = run(arguments)
         finally:
+            event_log()  # what sets it up is used up
             structlog.reset_defaults()
     return Result(code, out.getvalue(), err.getvalue())
 

@@ -23,6 +23,7 @@ from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Sealing, Trust
 from reconciler.model.errors import LedgerError, SecretsError
+from reconciler.model.log import event_log
 from reconciler.model.settings import OWN
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import WORKTREE
@@ -89,11 +90,9 @@ def trust_of(revision: Revision) -> Trust:
 
 def _say_unvouched(ledger: LedgerWriter, fingerprint: str) -> None:
     """Say once that nothing outside the state vouches for its key, where the program has initial data of its own."""
-    import structlog  # a command that reads logs nothing here, and to load it takes a while
-
     if ledger.notes.get(SAID) != (said := fingerprint.encode()):
         ledger.notes.put(SAID, said)
-        structlog.get_logger().warning(
+        event_log().warning(
             "sealing_key.unvouched",
             fingerprint=fingerprint,
             next=f"store it as {SEALING_KEY} (`reconcile initial-data set {OWN}`), so that another key is refused",

@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 
 from reconciler.model.clock import Clock, Stopped
 from reconciler.model.errors import ReconcilerError, TransportError
+from reconciler.model.log import event_log
 from reconciler.model.settings import Limits
 from reconciler.requests.shares import EVERYONE, Ask, Granted, HostPlaces, Share, Shared, SharedPlaces
 
@@ -269,10 +270,7 @@ class Throttle:
 
 def _log(problem: str | None) -> None:
     """Log why the exchange begins to fail, or that it works again."""
-    import structlog  # a dry run, which exchanges nothing, does without
-
-    log = structlog.get_logger()
     if problem is None:
-        log.info("limits.shared")
+        event_log().info("limits.shared")
     else:
-        log.warning("limits.not_shared", problem=problem)
+        event_log().warning("limits.not_shared", problem=problem)

@@ -23,16 +23,13 @@ from pathlib import Path
 from typing import IO, cast
 from urllib.parse import unquote_to_bytes
 
-import structlog
-
 from reconciler import __version__
 from reconciler.model.errors import TransportError
+from reconciler.model.log import event_log
 from reconciler.repository.git.program import leads_through
 from reconciler.transports.address import Address
 from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.transports.transport import Watch
-
-log = structlog.get_logger()
 
 HEAD_BYTES = 100 * 1024
 """Bytes of an answer's headers."""
@@ -94,7 +91,7 @@ class Programs:
             finally:
                 await self._end(process, transport)
         if said:
-            log.warning("program.stderr", program=name, text=self._redact(said)[:ERROR_CHARACTERS])
+            event_log().warning("program.stderr", program=name, text=self._redact(said)[:ERROR_CHARACTERS])
         if code != 0:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             raise TransportError(f"the program {how}", left=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -98,6 +99,19 @@ def test_a_program_that_this_machine_lacks_blocks_its_grants_only(repo: Repo, cr
     validated = call(repo, "validate", "--output", "json", "--program", f"crm={crm}")
     assert validated.json["hosts"] == [{**host, "allowed": True}]
     assert validated.code == 0
+
+
+@pytest.mark.parametrize("command", [["--dry-run"], ["unmanaged"], ["--yes"]], ids=["dry", "unmanaged", "pass"])
+def test_what_a_program_says_beside_its_answer_goes_to_the_log(
+    repo: Repo, crm: Path, call: Call, command: list[str]
+) -> None:
+    crm.write_text(crm.read_text().replace("kept =", "print('a note', file=sys.stderr)\nkept =", 1))
+    wants(repo, "member", "ada")
+    env = {"RECONCILE_PROGRAM": f"crm={crm}"}
+    done = call(repo, *command, "--output", "json", "--log-format", "json", env=env)
+    assert "revision" in done.json
+    noted = [line for line in map(json.loads, done.err.splitlines()) if line["event"] == "program.stderr"]
+    assert {(line["level"], line["program"], line["text"]) for line in noted} == {("warning", "crm", "a note")}
 
 
 def test_a_manifests_own_tests_need_no_program(repo: Repo, crm: Path, call: Call) -> None:

@@ -41,7 +41,7 @@ def unmanaged(options: SharedOptions, *, integrations: tuple[str, ...], detailed
     """
     from reconciler.review.population import compared
 
-    redactor = begin_redacting()
+    redactor = begin_redacting(options)
 
     async def compare(context: Context) -> tuple[str, list[ComparedListing], bool]:
         here = Here(context)
@@ -137,7 +137,7 @@ def unused(options: SharedOptions, *, span: str, integrations: tuple[str, ...], 
     since = as_given("--for", span, lambda text: now - duration(text))
     if since == now:
         raise UsageError(f"--for {span}: write how long nobody used them, such as 90d")
-    redactor = begin_redacting()
+    redactor = begin_redacting(options)
     found = run_in_context(options, redactor, lambda context: compared(Here(context).force, integrations))
     _note_faults(found, redactor)
     rows = [redactor.redact_all(row) for row in _rows(found, since, now)]

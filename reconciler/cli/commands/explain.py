@@ -48,7 +48,7 @@ def explain(options: SharedOptions, hire: str, access: str) -> int:
 
     Reads the commit at HEAD and the ledger; sends nothing. Says so if initial data cannot be decrypted here.
     """
-    redactor = begin_redacting()
+    redactor = begin_redacting(options)
     details = redactor.redact_all(_details(options, Key(hire, access), redactor))
     first, *rest = _lines(details)
     markdown = [f"**{code(first)}**", "", *(f"    {line}".rstrip() for line in rest)]

@@ -51,7 +51,7 @@ def one_pass(options: SharedOptions, chosen: PassOptions) -> int:
     """Make one pass, show it, and return its exit code."""
     chosen.refuse_contradiction()
     clock = SystemClock()
-    redactor = begin_redacting() if chosen.dry_run else set_up(options)
+    redactor = begin_redacting(options) if chosen.dry_run else set_up(options)
     with ExitStack() as spools:
         try:
             report, rows = asyncio.run(_run(options, chosen, clock, redactor, spools))

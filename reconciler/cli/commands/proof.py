@@ -137,7 +137,7 @@ def compared(options: SharedOptions, file: str, key: str | None) -> Compared:
     from reconciler.review.proof import authorities, contradiction, verifying_key
     from reconciler.secrets.checkpoint import verified
 
-    here = Here.of(options, begin_redacting())
+    here = Here.of(options, begin_redacting(options))
     note, token = _newest(options, here.settings) if file == "newest" else _read(file)
     verifier = verifying_key(key, here.force.own)
     try:

@@ -13,12 +13,14 @@ import threading
 import time
 import traceback
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli.options import SharedOptions
 from reconciler.cli.output.text import as_json, count, fit, in_colour
+from reconciler.model.log import event_log, set_up_with
 from reconciler.model.secret import Redactor
 from reconciler.model.text import printable
 
@@ -60,19 +62,24 @@ class _Line(logging.Handler):
         _write("library.note", record.levelname.lower(), "text", text if _redactor is None else _redactor.redact(text))
 
 
-def begin_redacting() -> Redactor:
-    """Redact every line from now on, by the redactor that is returned. Commands that log no events need no more."""
+def begin_redacting(options: SharedOptions) -> Redactor:
+    """Redact every line from now on, by the redactor that is returned. Logging is set up with the first event."""
     global _redactor  # noqa: PLW0603  a process has one, and an exception that ends it carries none
     _redactor = Redactor()
     logging.raiseExceptions = False  # a line that cannot be formatted would be repeated raw
+    set_up_with(partial(_configure, options, _redactor))
     return _redactor
 
 
 def set_up(options: SharedOptions) -> Redactor:
     """Configure logging for this process, also of libraries and unexpected errors, and return the redactor."""
-    import structlog  # costs as much as all other imports of a command that only reads
+    redactor = begin_redacting(options)
+    event_log()
+    return redactor
 
-    redactor = begin_redacting()
+
+def _configure(options: SharedOptions, redactor: Redactor) -> None:
+    import structlog
 
     def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         shown: dict[str, Any] = redactor.redact_all(event)
@@ -106,7 +113,6 @@ def set_up(options: SharedOptions) -> Redactor:
     shown = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=steps, processors=shown))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    return redactor
 
 
 def _one_line(key: str, value: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from reconciler.model.attribution import Attribution, Unattributed
 from reconciler.model.grant import Grant, Key
+from reconciler.model.log import event_log
 from reconciler.repository.attribution.provenance import WALKED, Provenance, TooLarge, Traced
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Checkout
@@ -165,11 +166,9 @@ class Givers:
         if provenance is None or not provenance.too_large:
             return found
 
-        import structlog  # a command that reads logs nothing else here, and to load it takes a while
-
         for commit in sorted(provenance.too_large):
             why = f"it changes more than {WALKED:,} files and folders"
-            structlog.get_logger().warning("giver.unknown", commit=commit, why=why)
+            event_log().warning("giver.unknown", commit=commit, why=why)
         return found
 
 
