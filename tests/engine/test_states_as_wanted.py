@@ -474,6 +474,24 @@ def test_an_update_that_is_not_seen_is_sent_once_until_values_change_or_it_is_as
     assert len(accounts.calls("PATCH")) == 3
 
 
+def test_account_that_was_to_be_switched_on_again_and_is_gone_is_drift(team, accounts, roles, repo):
+    """Somebody switched it off and deleted it: with `drift: report` it is left to a person."""
+    repo.settings(gnupg_home=repo.gnupg.path, drift="report")
+    repo.commit()
+    team.reconcile()
+    accounts.people["ada@example.com"]["active"] = False
+    team.reconcile()
+    accounts.route("PATCH", "/users/{email}", lambda _received, email: {"ok": True, "later": email})
+    team.enqueue("run", "ada", "tool")
+    found = row(team.reconcile(), "ada", "tool")
+    assert found.reason.startswith("updated; the check does not see it yet: switched off")
+    accounts.people.clear()
+    found = row(team.reconcile(), "ada", "tool")
+    assert (found.status, found.action) == (Status.MISSING, Action.NONE)
+    assert accounts.created == {"ada@example.com": 1}
+    assert EventType.REVOKED not in team.events("ada")
+
+
 def test_the_answer_of_an_update_that_changed_nothing_is_shown(team, accounts, roles, repo):
     accounts.route("PATCH", "/users/{email}", {"ok": False, "why": "the plan has no such role"})
     team.reconcile()

@@ -334,14 +334,14 @@ def reason_not_to_accept(record: Record) -> str | None:
 
 
 def begins_anew(record: Record, verdict: Verdict | None) -> bool:
-    """Whether an account is gone that was locked, and not found as git wants it since: that is no drift."""
+    """Whether an account is gone that was locked, and that nothing has unlocked since: that is no drift."""
     made = record.phase is Phase.CONFIRMED or (record.phase.unsettled and record.run.kind.updates)
     return made and isinstance(verdict, Missing) and _was_locked(record)
 
 
 def _was_locked(record: Record) -> bool:
-    """Whether an account was locked, by a request or by a person, and not found as git wants it since."""
-    return record.locked is not None or (record.off and record.as_wanted_at is None)
+    """Whether an account was locked, by a request or a person, and neither updated nor found as git wants it since."""
+    return record.locked is not None or (record.off and record.as_wanted_at is None and not record.unseen)
 
 
 def last_seen(record: Record) -> datetime | None:
