@@ -14,7 +14,7 @@ from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError
 from reconciler.model.revision_status import Stale
-from reconciler.repository.git.branches import fetch, has_remote
+from reconciler.repository.git.branches import fetch, remotes
 
 PUSHED = "pushed"
 """The note; what it says is when the git server called."""
@@ -79,7 +79,7 @@ class Fetching:
             return
         self._began_at, self.told_of = now, False
         self.began_with = active.acted_on
-        if has_remote(checkout, git.remote):
+        if remotes(checkout):
             self._task = asyncio.create_task(self._fetch(git.remote, active.branch))
             self._task.add_done_callback(lambda _: self._follow_nudge())
         else:
@@ -145,7 +145,11 @@ class Fetching:
 
     async def _fetch(self, remote: str, branch: str) -> None:
         checkout, stopped = self._runtime.context.checkout, self._clock.stopping.is_set
-        problem = await asyncio.to_thread(fetch, checkout, remote, branch, stopped=stopped)
+        here = remotes(checkout)
+        if remote in here:
+            problem = await asyncio.to_thread(fetch, checkout, remote, branch, stopped=stopped)
+        else:
+            problem = f"there is no remote {remote}, only {', '.join(here)}: mend git.remote, or `git remote add` it"
         self._freshness.fetched(self._clock.now(), problem)
         self._runtime.problems.update("fetch", problem and f"{problem}; acting on HEAD as it is")
         await self._fetched()

@@ -106,6 +106,30 @@ def test_each_member_of_a_fleet_is_judged_and_the_next_leader_tells_what_the_one
     asyncio.run(walk())
 
 
+def test_a_commit_that_names_a_remote_which_is_not_there_is_reported(
+    repo: Repo, remote: Path, service: Service
+) -> None:
+    async def walk() -> None:
+        clock = Turned(PACE)
+        async with running(repo, clock) as now:
+            await until(lambda: now.daemon.runtime.freshness.fetched_at)
+            repo.settings(
+                interval="1d", alerts=[{"webhook": f"{service.url}/hook"}], git={"fetch": "1s", "remote": "orign"}
+            )
+            repo.commit()
+            problem = await until(lambda: now.daemon.runtime.freshness.problem)
+            assert problem.startswith("there is no remote orign, only origin: mend git.remote")
+            clock.turn(minutes=16)
+            await until(lambda: not now.daemon.healthy()[0])
+            assert problem in now.daemon.healthy()[1]
+            await until(lambda: kinds(service) == ["stale"])
+            repo.git("remote", "add", "orign", str(remote))
+            repo.git("push", "--quiet", "orign", "HEAD:main")
+            await until(lambda: kinds(service) == ["stale", "caught_up"])
+
+    asyncio.run(walk())
+
+
 @pytest.fixture
 def ida() -> Iterator[PgpSigner]:
     made = PgpSigner("Ida")

@@ -38,12 +38,17 @@ _NOT_OF_A_NAME = re.compile(r"[<>\x00-\x1f]")
 _LOCK = re.compile(r"nable to create '([^']+\.lock)': File exists")
 
 
-def has_remote(checkout: Checkout, name: str) -> bool:
-    """Whether there is a remote to fetch from, as far as git's settings can be read."""
+def remotes(checkout: Checkout) -> list[str]:
+    """Return the names of the remotes, as far as git's settings can be read."""
     try:
-        return checkout.repository is not None and name in checkout.repository.remotes.names()
+        return [] if checkout.repository is None else [name for name in checkout.repository.remotes.names() if name]
     except UNREADABLE:
-        return False
+        return []
+
+
+def has_remote(checkout: Checkout, name: str) -> bool:
+    """Whether there is a remote of that name, as far as git's settings can be read."""
+    return name in remotes(checkout)
 
 
 def address_of(checkout: Checkout, remote: str) -> str:
