@@ -6,6 +6,7 @@ a running one. Every process started here is forked from one that has the progra
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -34,6 +35,7 @@ import yaml
 
 from reconciler.cli import main, run
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.vault import Vault
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.log import event_log
@@ -392,7 +394,15 @@ def free_port() -> int:
 
 def use_key(ledger: LedgerWriter, repo: Repo) -> None:
     """Open the state's key, so that commands that are written to its ledger count."""
-    from reconciler.ledger.sealing import Sealing, Trust
+    from reconciler.ledger.sealing import Trust, open_vault
     from reconciler.secrets.gpg import Gnupg
 
-    Sealing.writing(ledger, Gnupg(None if repo.gnupg is None else repo.gnupg.path), Trust())
+    open_vault(ledger, Gnupg(None if repo.gnupg is None else repo.gnupg.path), Trust())
+
+
+def store_tokens(ledger: LedgerWriter, vault: Vault, service: str, record: Mapping[str, Any]) -> None:
+    """Store a service's tokens, as `reconcile oauth connect` does."""
+    from reconciler.ledger.ledger import OpenLedger
+    from reconciler.ledger.sealing import WritableTokens
+
+    asyncio.run(WritableTokens(vault, service, OpenLedger(ledger)).change(lambda _: record))

@@ -133,9 +133,9 @@ class Here:
 
     def use_key(self, ledger: LedgerWriter) -> None:
         """Open the state's key, by which commands count. Raises SecretsError if that cannot be done here."""
-        from reconciler.engine.trust import sealing_of
+        from reconciler.engine.trust import vault_of
 
-        if (fault := sealing_of(self.force, ledger).fault) is not None:
+        if (fault := vault_of(self.force, ledger).fault) is not None:
             raise SecretsError(f"a command counts only from somebody who has the state's key: {fault}")
 
     def enqueue(self, kind: str, *, data: Mapping[str, Any] | None = None, **about: str | None) -> None:

@@ -21,7 +21,7 @@ from reconciler.engine.trust import state_of, trust_of
 from reconciler.intake.reading import as_integrations
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.postgres.membership import member_name
-from reconciler.ledger.sealing import Sealing, StoredTokens, WritableTokens
+from reconciler.ledger.sealing import WritableTokens, open_vault
 from reconciler.model.errors import ReconcilerError, SecretsError, UsageError
 from reconciler.model.text import hint
 from reconciler.oauth.authorization import CONNECTED, OPEN, TAKEN, Authorization, Authorizer, NotConnected, pending
@@ -36,7 +36,7 @@ class _PendingAuthorizations:
 
     def __init__(self, state: OpenState) -> None:
         self._ledger = state.ledger
-        self._vault = state.sealing.vault
+        self._vault = state.vault
 
     async def read(self, digest: str) -> dict[str, Any] | None:
         """Read one; None if it is not there."""
@@ -76,10 +76,10 @@ def shared_state(revision: Revision) -> Iterator[OpenState]:
     """Open the state for writing without its lock. Raises LedgerError and SecretsError."""
     ledger = state_of(revision).writer(revision.context.reached)
     try:
-        sealing = Sealing.writing(ledger, revision.gnupg, trust_of(revision))
-        if sealing.fault is not None:
-            raise SecretsError(sealing.fault)
-        yield OpenState(OpenLedger(ledger), sealing)
+        vault = open_vault(ledger, revision.gnupg, trust_of(revision))
+        if vault.fault is not None:
+            raise SecretsError(vault.fault)
+        yield OpenState(OpenLedger(ledger), vault)
     finally:
         ledger.close()
 
@@ -95,7 +95,7 @@ async def renewing_state(revision: Revision, clock: SystemClock, service: str) -
             yield state
         return
     with sharing(revision, member_name("reconcile import"), acts=False) as state:
-        if (fault := state.sealing.fault) is not None:
+        if (fault := state.vault.fault) is not None:
             raise SecretsError(fault)
         async with leased(state, clock, [service]) as mine:
             yield mine
@@ -156,7 +156,7 @@ async def _authorizer(revision: Revision, state: OpenState, name: str) -> Author
     return Authorizer(
         integration.name,
         asks,
-        tokens=WritableTokens(StoredTokens(state.sealing.vault, integration.service), state.ledger),
+        tokens=WritableTokens(state.vault, integration.service, state.ledger),
         connects=_PendingAuthorizations(state),
     )
 

@@ -120,11 +120,11 @@ class Revisions:
             paths = self._context.checkout.changed(before.tree, active.tree)
         if any(path.startswith(f"{FOLDER}/") for path in paths):
             # It may be encrypted to other keys now, and the old ones soon be gone: wrap the key of the state again.
-            former = self._runtime.state.sealing
+            former = self._runtime.state.vault
             found = await reopened(active, self._runtime.state.ledger)
             former.follow(found)
-            self._runtime.state.sealing = found
-            self._health.problems.update("sealed", self._runtime.state.sealing.fault)
+            self._runtime.state.vault = found
+            self._health.problems.update("sealed", self._runtime.state.vault.fault)
         return touched(paths, active.desired, before.tree)
 
     async def _newest(self, before: ActiveRevision) -> ActiveRevision:

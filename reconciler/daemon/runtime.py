@@ -127,9 +127,9 @@ class Runtime:
 
     async def reopen(self) -> None:
         """Open the state's key again where it could not be: it may be back, or the agent unlocked."""
-        if self.state.sealing.fault is not None and self.active.taken_over:
-            self.state.sealing = await reopened(self.active, self.ledger)
-            self.problems.update("sealed", self.state.sealing.fault)
+        if self.state.vault.fault is not None and self.active.taken_over:
+            self.state.vault = await reopened(self.active, self.ledger)
+            self.problems.update("sealed", self.state.vault.fault)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Start a task, which `finish` awaits."""

@@ -175,7 +175,7 @@ class Schedule:
         """Begin the next cycle of slices, the full resync that is spread over the interval."""
         self._read_listings_anew()
         with suppress(SecretsError):  # as in `locking`: the grant whose memory does not open is blocked for it
-            await self._ledger.run(partial(self._runtime.state.sealing.vault.sweep, young=YOUNG))
+            await self._ledger.run(partial(self._runtime.state.vault.sweep, young=YOUNG))
         self._cutting += 1
         self._runtime.spawn(self._count_rules())
         self._runtime.spawn(self._walk(None, self._files, cycle=True))

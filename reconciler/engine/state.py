@@ -18,13 +18,13 @@ from msgspec import Struct, field
 
 from reconciler.engine.apply import attempts
 from reconciler.engine.context import Revision
-from reconciler.engine.trust import TRACE, leave, sealing_of, sealing_read, state_of
+from reconciler.engine.trust import TRACE, leave, state_of, vault_of, vault_read
 from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.lease import EVERYTHING, Lease
 from reconciler.ledger.ledger import Ledger, OpenLedger
 from reconciler.ledger.opening import HeldLedger
-from reconciler.ledger.sealing import ReadState, Sealing
-from reconciler.ledger.vault import run_name
+from reconciler.ledger.sealing import ReadState
+from reconciler.ledger.vault import Vault, run_name
 from reconciler.model.decision_inputs import Policy, complete
 from reconciler.model.errors import RepositoryError, SecretsError
 from reconciler.model.grant import Key, Record
@@ -45,7 +45,7 @@ class OpenState(Struct):
     """A state that this process may write to."""
 
     ledger: OpenLedger
-    sealing: Sealing
+    vault: Vault
     member: Membership | None = None
     """This process as a member of a fleet; None if it has the state to itself."""
     connect: Mapping[str, Any] = {}
@@ -60,7 +60,7 @@ class OpenState(Struct):
     @property
     def read_only(self) -> ReadState:
         """Return what may be looked at while a pass is planned."""
-        return ReadState(self.ledger, self.sealing, self.ledger)
+        return ReadState(self.ledger, self.vault, self.ledger)
 
 
 @contextmanager
@@ -74,10 +74,10 @@ def locking(revision: Revision, command: str) -> Iterator[OpenState]:
         held.ledger.session.redact = context.redactor.redact_all
         _settle(held.ledger, revision.settings, now)
         with _open(revision, held) as state:
-            if state.sealing.fault is None:
+            if state.vault.fault is None:
                 # If a memory cannot be opened, its files are unknown, so none is swept; only its own grant is blocked.
                 with suppress(SecretsError):
-                    state.sealing.vault.sweep(held.ledger)
+                    state.vault.sweep(held.ledger)
             yield state
 
 
@@ -112,7 +112,7 @@ def _open(revision: Revision, held: HeldLedger) -> Iterator[OpenState]:
         context.member_may_send = held.member.refuse_to_send
         context.shared = SharedLimits(held.ledger.backend, held.member.owner)
     try:
-        yield OpenState(OpenLedger(held.ledger), sealing_of(revision, held.ledger), held.member, held.connect)
+        yield OpenState(OpenLedger(held.ledger), vault_of(revision, held.ledger), held.member, held.connect)
     finally:
         if context.shared is not None:
             context.shared.close()
@@ -123,7 +123,7 @@ def _open(revision: Revision, held: HeldLedger) -> Iterator[OpenState]:
 def reading(revision: Revision) -> Iterator[ReadState]:
     """Open the state for reading, changing nothing. The revision is in force."""
     with revision.location.reader() as ledger:
-        yield ReadState(Ledger(ledger), sealing_read(revision, ledger))
+        yield ReadState(Ledger(ledger), vault_read(revision, ledger))
 
 
 async def recover(ledger: OpenLedger, settings: Settings, now: datetime, busy: Callable[[Key], bool]) -> None:

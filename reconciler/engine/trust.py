@@ -21,7 +21,8 @@ from reconciler.engine.context import Revision
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.sealing import Sealing, Trust
+from reconciler.ledger.sealing import Trust, open_vault
+from reconciler.ledger.vault import Vault
 from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.log import event_log
 from reconciler.model.settings import OWN
@@ -44,7 +45,7 @@ SAID = "sealing_key_said"
 """The name of the note of the key that was said not to be vouched for."""
 
 
-def sealing_of(revision: Revision, ledger: LedgerWriter) -> Sealing:
+def vault_of(revision: Revision, ledger: LedgerWriter) -> Vault:
     """Open the sealed values of a state, wrapped to the keys that this revision's initial data is encrypted to.
 
     If the key cannot be decrypted, `fault` says why, and the pass goes on without it.
@@ -52,12 +53,12 @@ def sealing_of(revision: Revision, ledger: LedgerWriter) -> Sealing:
     return _noted(revision, _opening(revision)(ledger))
 
 
-async def reopened(revision: Revision, ledger: OpenLedger) -> Sealing:
+async def reopened(revision: Revision, ledger: OpenLedger) -> Vault:
     """Open the sealed values anew, in the event loop."""
     return _noted(revision, await ledger.run(_opening(revision)))
 
 
-def _opening(revision: Revision) -> Callable[[LedgerWriter], Sealing]:
+def _opening(revision: Revision) -> Callable[[LedgerWriter], Vault]:
     """Read what git and the files say of the key, and return what opens it by that."""
     gnupg = revision.gnupg
     trust: Trust | SecretsError
@@ -66,20 +67,20 @@ def _opening(revision: Revision) -> Callable[[LedgerWriter], Sealing]:
     except SecretsError as error:
         trust, own = error, None
 
-    def opened(ledger: LedgerWriter) -> Sealing:
-        sealing = Sealing.writing(ledger, gnupg, trust)
-        if own is not None and not own.get(SEALING_KEY, "").strip() and sealing.sealer is not None:
-            _say_unvouched(ledger, sealing.sealer.fingerprint)
-        return sealing
+    def opened(ledger: LedgerWriter) -> Vault:
+        vault = open_vault(ledger, gnupg, trust)
+        if own is not None and not own.get(SEALING_KEY, "").strip() and vault.sealer is not None:
+            _say_unvouched(ledger, vault.sealer.fingerprint)
+        return vault
 
     return opened
 
 
-def _noted(revision: Revision, sealing: Sealing) -> Sealing:
+def _noted(revision: Revision, vault: Vault) -> Vault:
     """Note in the checkout that the key is wrapped."""
-    if sealing.sealer is not None and sealing.sealer.recipients:
+    if vault.sealer is not None and vault.sealer.recipients:
         leave(revision, WRAPPED)
-    return sealing
+    return vault
 
 
 def trust_of(revision: Revision) -> Trust:
@@ -111,12 +112,12 @@ def _recipients(revision: Revision) -> list[str]:
         return []
 
 
-def sealing_read(revision: Revision, ledger: LedgerReader) -> Sealing:
+def vault_read(revision: Revision, ledger: LedgerReader) -> Vault:
     """Open the sealed values of a state that is read; if the key is no good, `fault` says why."""
     try:
-        return Sealing(trust_of(revision).sealer(ledger, revision.gnupg)[0])
+        return Vault(trust_of(revision).sealer(ledger, revision.gnupg)[0])
     except SecretsError as error:
-        return Sealing(error)
+        return Vault(error)
 
 
 def leave(revision: Revision, ref: str) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.lease import Lease
@@ -77,56 +76,20 @@ VOUCHED = "SEALING_KEY in config/initial_data/reconciler"
 _MEND = "Restore the state from a backup; docs/security.md says how to go on with another key"
 
 
-class Sealing:
-    """What opens and seals the values of a state, if it has a key."""
+def open_vault(ledger: LedgerWriter, gnupg: Gnupg, trust: Trust | SecretsError) -> Vault:
+    """Open the key, or create it, wrapped to the recipients; a successor takes its place.
 
-    def __init__(self, sealer: Sealer | SecretsError | None) -> None:
-        self._sealer = sealer
-
-    @classmethod
-    def writing(cls, ledger: LedgerWriter, gnupg: Gnupg, trust: Trust | SecretsError) -> Sealing:
-        """Open the key, or create it, wrapped to the recipients; a successor takes its place.
-
-        Without it, for `fault` or because what vouches for it cannot be read, no command of the ledger counts: none can
-        be verified.
-        """
-        try:
-            if isinstance(trust, SecretsError):
-                raise trust
-            sealing = cls(_opened(ledger, gnupg, trust))
-        except SecretsError as error:
-            sealing = cls(error)
-        ledger.session.mac = sealing.mac
-        return sealing
-
-    @property
-    def sealer(self) -> Sealer | None:
-        """The sealer; None if there is none, or its key cannot be decrypted."""
-        return None if isinstance(self._sealer, SecretsError) else self._sealer
-
-    @property
-    def fault(self) -> str | None:
-        """Why the key cannot be decrypted; None if it can, or if there is none."""
-        return str(self._sealer) if isinstance(self._sealer, SecretsError) else None
-
-    @property
-    def vault(self) -> Vault:
-        """What opens and seals values; without a key none can be."""
-        return Vault(self._sealer or SecretsError("the state has no key yet: no value is sealed in it"))
-
-    def mac(self, text: bytes) -> str | None:
-        """Return the code of a text that only who has the key can make; None without it."""
-        return None if self.sealer is None else self.sealer.mac(text)
-
-    def follow(self, other: Sealing) -> None:
-        """Use the key that another one has opened since, also in passes that are under way."""
-        mine, theirs = self.sealer, other.sealer
-        if mine is not None and theirs is not None:
-            mine.become(theirs)
-
-    def stored(self, ledger: LedgerReader, hires: Iterable[str]) -> Mapping[str, Mapping[str, Any]]:
-        """Read the stored values of these hires."""
-        return {} if self._sealer is None else self.vault.stored(ledger, hires)
+    Without it, for its `fault` or because what vouches for it cannot be read, no command of the ledger counts: none can
+    be verified.
+    """
+    try:
+        if isinstance(trust, SecretsError):
+            raise trust
+        vault = Vault(_opened(ledger, gnupg, trust))
+    except SecretsError as error:
+        vault = Vault(error)
+    ledger.session.mac = vault.mac
+    return vault
 
 
 def _opened(ledger: LedgerWriter, gnupg: Gnupg, trust: Trust) -> Sealer:
@@ -199,63 +162,56 @@ def _replaced(ledger: LedgerWriter, sealer: Sealer, successor: Sealer | None, tr
     return found
 
 
-class StoredTokens:
-    """A service's tokens in the ledger that it is given."""
+class Tokens:
+    """A service's tokens, sealed in a state."""
 
-    def __init__(self, vault: Vault, service: str) -> None:
+    def __init__(self, vault: Vault, service: str, ledger: Ledger[LedgerReader]) -> None:
         self._vault = vault
-        self.name = f"{TOKENS}{service}"
+        self._name = f"{TOKENS}{service}"
+        self._ledger = ledger
 
-    def load(self, ledger: LedgerReader) -> Stored | None:
+    def read(self, ledger: LedgerReader) -> Stored | None:
         """Read the tokens; None if there are none or they cannot be opened: either way, connecting is the next step."""
         try:
-            found: Stored | None = self._vault.read(ledger, self.name)
+            found: Stored | None = self._vault.read(ledger, self._name)
         except SecretsError:
             return None
         return found
 
-    def change(self, ledger: LedgerWriter, change: Callable[[Stored | None], Stored | None]) -> None:
-        """Change the tokens, excluding other writers."""
-        try:
-            ledger.sealed.put(self.name, self._vault.changed(self.name, change), Failpoint.TOKEN)
-        except SecretsError:  # the present ones cannot be opened
-            ledger.sealed.put(self.name, self._vault.sealed(self.name, change(None)), Failpoint.TOKEN)
-
-
-class Tokens:
-    """A service's tokens in an open state."""
-
-    def __init__(self, stored: StoredTokens, ledger: Ledger[LedgerReader]) -> None:
-        self._stored = stored
-        self._ledger = ledger
-
     async def load(self) -> Stored | None:
-        """Read the tokens."""
-        return await self._ledger.run(self._stored.load)
+        """Read the tokens, in the event loop."""
+        return await self._ledger.run(self.read)
 
 
 class WritableTokens(Tokens):
     """A service's tokens, to be changed."""
 
-    def __init__(self, stored: StoredTokens, ledger: OpenLedger) -> None:
-        super().__init__(stored, ledger)
+    def __init__(self, vault: Vault, service: str, ledger: OpenLedger) -> None:
+        super().__init__(vault, service, ledger)
         self._writer = ledger
 
     def renewing(self) -> AbstractAsyncContextManager[None]:
         """Exclude other processes that renew the tokens; those of a fleet are excluded by the lease."""
         file = self._writer.file
-        return nullcontext() if file is None else renewal_lock(file, self._stored.name)
+        return nullcontext() if file is None else renewal_lock(file, self._name)
 
     async def change(self, change: Callable[[Stored | None], Stored | None]) -> None:
-        """Change the tokens."""
-        await self._writer.run(partial(self._stored.change, change=change))
+        """Change the tokens, excluding other writers."""
+
+        def write(ledger: LedgerWriter) -> None:
+            try:
+                ledger.sealed.put(self._name, self._vault.changed(self._name, change), Failpoint.TOKEN)
+            except SecretsError:  # the present ones cannot be opened
+                ledger.sealed.put(self._name, self._vault.sealed(self._name, change(None)), Failpoint.TOKEN)
+
+        await self._writer.run(write)
 
 
 class ReadState(Frozen):
     """A state that is read, whether it is locked or not. `writer` is the same ledger, for who may write to it, too."""
 
     ledger: Ledger[LedgerReader]
-    sealing: Sealing
+    vault: Vault
     writer: OpenLedger | None = None
 
     @property
@@ -269,6 +225,6 @@ class ReadState(Frozen):
         A dry run may not, and of a fleet only the member that has leased the service may.
         """
         covered = self.lease is None or self.lease.covers(service)
-        if self.writer is None or self.sealing.fault is not None or not covered:
+        if self.writer is None or self.vault.fault is not None or not covered:
             return None
-        return WritableTokens(StoredTokens(self.sealing.vault, service), self.writer)
+        return WritableTokens(self.vault, service, self.writer)

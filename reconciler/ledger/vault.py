@@ -99,13 +99,32 @@ class Stored(Frozen):
 
 
 class Vault:
-    """Opens and seals values of the ledger that it is given.
+    """Opens and seals the values of a state, in the ledger that it is given.
 
-    If the key cannot be decrypted, `sealer` is the error, and nothing can be read or sealed.
+    Its key is None if there is none yet, and the error if it cannot be decrypted: nothing can be read or sealed then.
     """
 
-    def __init__(self, sealer: Sealer | SecretsError) -> None:
-        self.sealer = sealer
+    def __init__(self, key: Sealer | SecretsError | None) -> None:
+        self._key = key
+
+    @property
+    def sealer(self) -> Sealer | None:
+        """The sealer; None if there is none, or its key cannot be decrypted."""
+        return None if isinstance(self._key, SecretsError) else self._key
+
+    @property
+    def fault(self) -> str | None:
+        """Why the key cannot be decrypted; None if it can, or if there is none."""
+        return str(self._key) if isinstance(self._key, SecretsError) else None
+
+    def mac(self, text: bytes) -> str | None:
+        """Return the code of a text that only who has the key can make; None without it."""
+        return None if self.sealer is None else self.sealer.mac(text)
+
+    def follow(self, other: Vault) -> None:
+        """Use the key that another one has opened since, also in passes that are under way."""
+        if self.sealer is not None and other.sealer is not None:
+            self.sealer.become(other.sealer)
 
     def read(self, ledger: LedgerReader, name: str) -> Any:
         """Read and decode a value; None if there is none.
@@ -140,7 +159,7 @@ class Vault:
 
         Values that cannot be opened stay: nobody can read them.
         """
-        if isinstance(self.sealer, SecretsError):
+        if self.sealer is None:
             return {}
         kept: dict[str, Change] = {}
         for hire in {key.hire for key in keys}:
@@ -250,8 +269,8 @@ class Vault:
         self.erase(ledger, [name for name in old if name not in named])
 
     def _opened(self) -> Sealer:
-        if isinstance(self.sealer, SecretsError):
-            raise SecretsError(str(self.sealer))
+        if self.sealer is None:
+            raise SecretsError(self.fault or "the state has no key yet: no value is sealed in it")
         return self.sealer
 
 

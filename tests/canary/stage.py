@@ -16,12 +16,12 @@ from typing import Any
 import yaml
 
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
+from reconciler.ledger.sealing import Trust, open_vault
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.canary.canaries import INITIAL, value
 from tests.engine.harness import Hands
-from tests.repo import Repo
+from tests.repo import Repo, store_tokens
 from tests.servers import Received, Reply, Service
 
 
@@ -251,11 +251,9 @@ def connect(repo: Repo, *, expired: bool = False) -> None:
     gnupg = Gnupg(repo.gnupg.path)
     ledger = StateLocation(f"sqlite:///{repo.state}", repo.root).writer()
     try:
-        sealing = Sealing.writing(ledger, gnupg, Trust((repo.gnupg.fingerprint,)))
+        vault = open_vault(ledger, gnupg, Trust((repo.gnupg.fingerprint,)))
         lifetime = {"expires_in": 1 if expired else 10**8}
-        StoredTokens(sealing.vault, "cloud").change(
-            ledger, lambda _: stored_record({**tokens(), **lifetime}, None, Hands().now())
-        )
+        store_tokens(ledger, vault, "cloud", stored_record({**tokens(), **lifetime}, None, Hands().now()))
     finally:
         ledger.close()
 

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import pytest
 
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
+from reconciler.ledger.sealing import Trust, open_vault
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.cli.conftest import Call
-from tests.repo import Repo
+from tests.repo import Repo, store_tokens
 from tests.servers import AccountService, Service
 
 TOKEN = "invented-token"
@@ -148,9 +148,9 @@ def test_of_a_service_that_is_connected(repo: Repo, service: Service, call: Call
     service.route("GET", "/teams", [{"id": "7", "name": "Design"}])
     ledger = StateLocation(f"sqlite:///{repo.state}", repo.root).writer()
     try:
-        sealing = Sealing.writing(ledger, Gnupg(repo.gnupg.path), Trust((repo.gnupg.fingerprint,)))
+        vault = open_vault(ledger, Gnupg(repo.gnupg.path), Trust((repo.gnupg.fingerprint,)))
         reply = {"access_token": "a-token-of-the-cloud"}
-        StoredTokens(sealing.vault, "cloud").change(ledger, lambda _: stored_record(reply, None, datetime.now(UTC)))
+        store_tokens(ledger, vault, "cloud", stored_record(reply, None, datetime.now(UTC)))
     finally:
         ledger.close()
     assert call(repo, "options", "cloud", "TEAM").out == "cloud TEAM: 1 choice\n7  Design\n"

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
+from reconciler.ledger.sealing import Trust, open_vault
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.cli.conftest import Call
 from tests.engine.harness import Hands
-from tests.repo import Repo, Result
+from tests.repo import Repo, Result, store_tokens
 from tests.servers import AccountService, Received, Reply, Service
 
 TOKEN = "the-token-of-the-tool"
@@ -49,9 +49,9 @@ def head(repo: Repo, ours: AccountService) -> Repo:
     repo.commit()
     assert repo.gnupg is not None
     ledger = StateLocation(f"sqlite:///{repo.state}", repo.root).writer()
-    sealing = Sealing.writing(ledger, Gnupg(repo.gnupg.path), Trust((repo.gnupg.fingerprint,)))
+    vault = open_vault(ledger, Gnupg(repo.gnupg.path), Trust((repo.gnupg.fingerprint,)))
     reply = {"access_token": "the-access-token", "refresh_token": "the-refresh-token", "expires_in": 1}
-    StoredTokens(sealing.vault, "cloud").change(ledger, lambda _: stored_record(reply, None, Hands().now()))
+    store_tokens(ledger, vault, "cloud", stored_record(reply, None, Hands().now()))
     ledger.close()
     repo.git("checkout", "-q", "-b", "branch")
     return repo

@@ -16,7 +16,7 @@ import pytest
 
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import Sealing, Trust
+from reconciler.ledger.sealing import Trust, open_vault
 from reconciler.ledger.vault import Memory
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
@@ -55,7 +55,7 @@ def state(repo: Repo) -> StateLocation:
         lines = (Event(NOW, Key(f"h{number}", "tool"), "tool", EventType.ADOPTED) for number in range(1500))
         ledger.save([ADA], lines)
         ledger.commands.enqueue("retry", now=NOW, by="ida@here", hire="ada")
-        vault = Sealing.writing(ledger, Gnupg(None), Trust()).vault
+        vault = open_vault(ledger, Gnupg(None), Trust())
         name = vault.keep(ledger, b"an answer")
         ledger.notes.put("file", name.encode())
         ledger.save((), kept=vault.remember(ADA.key, Memory(files={"it": name})))
@@ -112,7 +112,7 @@ def test_copy_to_a_server_and_back_is_the_same(
     assert "Set `state` in config/reconciler.yaml" in done.out
     assert contents(server) == before
     with closing(server.writer()) as ledger:
-        vault = Sealing.writing(ledger, Gnupg(None), Trust()).vault
+        vault = open_vault(ledger, Gnupg(None), Trust())
         name = (ledger.notes.get("file") or b"").decode()
         vault.sweep(ledger)
         assert vault.files(ledger, {"it": name}) == {"it": b"an answer"}

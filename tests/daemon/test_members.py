@@ -35,7 +35,8 @@ from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.ledger.postgres import clock as postgres
-from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
+from reconciler.ledger.sealing import Trust, open_vault
+from reconciler.ledger.vault import Vault
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.report import Report
@@ -50,7 +51,7 @@ from tests.daemon.running import peopled, until
 from tests.engine.harness import dying
 from tests.ledgers import inside
 from tests.postgres import Databases, Wire
-from tests.repo import Repo, call_cli, use_key
+from tests.repo import Repo, call_cli, store_tokens, use_key
 from tests.servers import PATIENCE, AccountService, Received, Reply, eventually
 
 Unfit = Callable[[Databases, Repo], AbstractContextManager[None]]
@@ -104,10 +105,8 @@ def acme(repo: Repo) -> Iterator[Acme]:
         repo.commit()
         first = {"access_token": "access-1", "refresh_token": "refresh-1", "expires_in": 3600}
         with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
-            vault = Sealing.writing(ledger, Gnupg(repo.gnupg.path), Trust((repo.gnupg.fingerprint,))).vault
-            StoredTokens(vault, "acme").change(
-                ledger, lambda _: stored_record(first, None, datetime(2026, 1, 1, tzinfo=UTC))
-            )
+            vault = open_vault(ledger, Gnupg(repo.gnupg.path), Trust((repo.gnupg.fingerprint,)))
+            store_tokens(ledger, vault, "acme", stored_record(first, None, datetime(2026, 1, 1, tzinfo=UTC)))
         yield running
 
 
@@ -473,8 +472,8 @@ def test_job_that_no_member_made_is_dropped(repo: Repo, accounts: AccountService
             assert isinstance(fleet, Fleet)
             request = PassRequest(Selection(), "released", released="ida@here")
             job = arguments(Slice("tool", request, Lane.NOW, a.clock.now()), a.force.tree.revision, None)
-            ours = signed(job, a.state.sealing)
-            assert is_signed(ours, a.state.sealing)
+            ours = signed(job, a.state.vault)
+            assert is_signed(ours, a.state.vault)
             for forged in (job, {**job, "mac": "cafe"}, {**ours, "service": "next"}, {}):
                 await fleet._job(forged)  # not made again, by no member
             told = [line for line in inside(a.state.ledger).history.lines() if line.event is EventType.REFUSED]
@@ -534,16 +533,16 @@ def test_member_whose_key_is_there_again_makes_jobs_and_queues_slices(repo: Repo
             fleet = dispatching(a).runner
             assert isinstance(fleet, Fleet)
             item = Slice("tool", PassRequest(Selection(), "commit"), Lane.NOW, a.clock.now())
-            job = signed(arguments(item, a.force.tree.revision, None), a.state.sealing)
-            a.state.sealing = Sealing(SecretsError("the agent was locked when it started"))
+            job = signed(arguments(item, a.force.tree.revision, None), a.state.vault)
+            a.state.vault = Vault(SecretsError("the agent was locked when it started"))
             await fleet._job(job)
             assert accounts.created == {"ada@example.com": 1}
-            a.state.sealing = Sealing(SecretsError("the agent was locked when it started"))
+            a.state.vault = Vault(SecretsError("the agent was locked when it started"))
             queued = list[Arguments]()
             fleet._jobs = Queued(queued)  # type: ignore[assignment]
             fleet.put([item])
             await fleet._runtime.finish()
-            assert [is_signed(each, a.state.sealing) for each in queued] == [True]
+            assert [is_signed(each, a.state.vault) for each in queued] == [True]
 
     repo.manifest("tool", accounts.manifest())
     repo.hire("ada", "tool")

@@ -97,7 +97,7 @@ def test_file_that_no_attempt_names_is_erased_while_the_daemon_runs(
         async with running(repo, clock) as now:
             await until(lambda: now.passes)
             sealed = inside(now.state.ledger).sealed
-            young = now.state.sealing.vault.keep(inside(now.state.ledger), b"an answer")
+            young = now.state.vault.keep(inside(now.state.ledger), b"an answer")
             sealed.put("files/0000000001", b"older")
             clock.turn(hours=1)
             await until(lambda: sealed.names("files/") == [f"files/{young}"])

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
+from reconciler.ledger.sealing import Trust, open_vault
 from reconciler.model.run import Outcome
 from reconciler.model.status import Status
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.engine.harness import Machine, row
-from tests.repo import Repo
+from tests.repo import Repo, store_tokens
 from tests.servers import AccountService, Received, Reply
 
 
@@ -71,10 +71,8 @@ class Site:
         assert self.repo.gnupg is not None
         reply = {"access_token": token, "refresh_token": "r3fresh", "expires_in": expires_in}
         with self.machine.ledger() as ledger:
-            sealing = Sealing.writing(ledger, Gnupg(self.repo.gnupg.path), Trust((self.repo.gnupg.fingerprint,)))
-            StoredTokens(sealing.vault, "tool").change(
-                ledger, lambda _: stored_record(reply, None, self.machine.clock.now())
-            )
+            vault = open_vault(ledger, Gnupg(self.repo.gnupg.path), Trust((self.repo.gnupg.fingerprint,)))
+            store_tokens(ledger, vault, "tool", stored_record(reply, None, self.machine.clock.now()))
 
     def status(self) -> tuple[Status, str]:
         found = row(self.machine.reconcile(), "ada", "tool")
@@ -214,10 +212,8 @@ def test_a_stored_reply_without_a_token_is_replaced(site: Site, tool: Tool) -> N
     fetching(site, tool)
     assert site.repo.gnupg is not None
     with site.machine.ledger() as ledger:
-        sealing = Sealing.writing(ledger, Gnupg(site.repo.gnupg.path), Trust((site.repo.gnupg.fingerprint,)))
-        StoredTokens(sealing.vault, "tool").change(
-            ledger, lambda _: stored_record({"ok": "1"}, None, site.machine.clock.now())
-        )
+        vault = open_vault(ledger, Gnupg(site.repo.gnupg.path), Trust((site.repo.gnupg.fingerprint,)))
+        store_tokens(ledger, vault, "tool", stored_record({"ok": "1"}, None, site.machine.clock.now()))
     for _ in range(2):
         assert site.status()[0] is Status.PRESENT
     assert len(tool.calls("POST", "/token")) == 1

@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import KEY, Sealing, Trust
+from reconciler.ledger.sealing import KEY, Trust, open_vault
 from reconciler.model.errors import SecretsError
 from reconciler.model.status import Action, EventType, Status
 from reconciler.secrets.gpg import Gnupg
@@ -239,8 +239,8 @@ def opened(machine: Machine, home: GnupgHome) -> Sealer:
 
 def test_first_initial_data_has_a_key_in_the_clear_replaced(machine: Machine, home: GnupgHome) -> None:
     with machine.ledger() as ledger:
-        clear = Sealing.writing(ledger, Gnupg(None), Trust())
-        ledger.sealed.put("oauth/tool", clear.vault.sealed("oauth/tool", {"access_token": "kept"}))
+        clear = open_vault(ledger, Gnupg(None), Trust())
+        ledger.sealed.put("oauth/tool", clear.sealed("oauth/tool", {"access_token": "kept"}))
     machine.reconcile()
     assert wrapped_to(machine) != []
     assert clear.sealer is not None
@@ -252,7 +252,7 @@ def test_a_key_in_the_clear_that_could_not_be_wrapped_is_wrapped_once_that_can_b
     machine: Machine, accounts: AccountService, home: GnupgHome
 ) -> None:
     with machine.ledger() as ledger:
-        Sealing.writing(ledger, Gnupg(None), Trust())
+        open_vault(ledger, Gnupg(None), Trust())
     other = GnupgHome()
     machine.repo.gnupg = other
     machine.repo.initial_data("tool", {"TOKEN": "the-token"})
@@ -495,15 +495,15 @@ def test_command_needing_the_key_is_refused_with_next_step(machine: Machine, hom
     machine.reconcile()
     Away(home, tmp_path)
     with closing(StateLocation(f"sqlite:///{machine.repo.state}", machine.repo.root).writer()) as ledger:
-        sealing = Sealing.writing(ledger, Gnupg(home.path), Trust((home.fingerprint,)))
-    assert "Bring back the secret key" in (sealing.fault or "")
+        vault = open_vault(ledger, Gnupg(home.path), Trust((home.fingerprint,)))
+    assert "Bring back the secret key" in (vault.fault or "")
 
 
 def test_run_that_settles_while_files_are_listed_names_none(
     machine: Machine, home: GnupgHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with machine.ledger() as ledger:
-        vault = Sealing.writing(ledger, Gnupg(home.path), Trust((home.fingerprint,))).vault
+        vault = open_vault(ledger, Gnupg(home.path), Trust((home.fingerprint,)))
         name = vault.keep(ledger, b"an answer")
         monkeypatch.setattr(ledger.sealed, "names", {"run/": ["run/ada/tool"], "files/": [f"files/{name}"]}.get)
         vault.sweep(ledger)

@@ -19,7 +19,7 @@ from reconciler.cli.commands.acting import act
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.run.accepted import in_force
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import Sealing, Trust
+from reconciler.ledger.sealing import Trust, open_vault
 from reconciler.ledger.sqlite.lock import StateLock
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.failpoints import Failpoint
@@ -142,7 +142,7 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
                             ledger.forget("ada", clock.now(), by="ida@here")
                             return
                         # Who has the state's key, so that the command counts.
-                        Sealing.writing(ledger, Gnupg(settings.gnupg_home), Trust())
+                        open_vault(ledger, Gnupg(settings.gnupg_home), Trust())
                         if not ledger.commands.waiting():
                             ledger.commands.enqueue("run", now=clock.now(), by="ida@here", hire="ada", access="hook")
                     finally:

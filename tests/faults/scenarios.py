@@ -23,9 +23,10 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
+from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
+from reconciler.ledger.sealing import Tokens, Trust, open_vault
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.lock import LockState
 from reconciler.model.revision_status import REF
@@ -33,7 +34,7 @@ from reconciler.model.status import EventType, Status
 from reconciler.secrets.gpg import Gnupg
 from tests.faults.injected import FILLER, Action, play
 from tests.forked import Nursery
-from tests.repo import GnupgHome, Repo, free_port, use_key
+from tests.repo import GnupgHome, Repo, free_port, store_tokens, use_key
 from tests.repository.signing import PgpSigner, signed
 from tests.servers import AccountService, Received, Reply, ask, eventually
 
@@ -484,19 +485,18 @@ def _refreshed(stage: Stage) -> None:
     _hire_ada(stage)
     with closing(StateLocation(f"sqlite:///{stage.repo.state}", stage.repo.root).writer()) as ledger:
         assert stage.repo.gnupg is not None
-        sealing = Sealing.writing(ledger, Gnupg(stage.repo.gnupg.path), Trust())
-        assert sealing.vault is not None
+        vault = open_vault(ledger, Gnupg(stage.repo.gnupg.path), Trust())
         reply = {"access_token": "acc3ss-0", "refresh_token": "refr3sh-0", "expires_in": 1}
         stored = {"reply": reply, "expires_in": 1, "obtained_at": "2020-01-01T00:00:00+00:00"}
-        StoredTokens(sealing.vault, "tool").change(ledger, lambda _: stored)
+        store_tokens(ledger, vault, "tool", stored)
 
 
 def _with_the_stored_token(stage: Stage) -> None:
     _complete(stage)
     with closing(StateLocation(f"sqlite:///{stage.repo.state}", stage.repo.root).writer()) as ledger:
         assert stage.repo.gnupg is not None
-        sealing = Sealing.writing(ledger, Gnupg(stage.repo.gnupg.path), Trust())
-        kept = StoredTokens(sealing.vault, "tool").load(ledger)
+        vault = open_vault(ledger, Gnupg(stage.repo.gnupg.path), Trust())
+        kept = Tokens(vault, "tool", Ledger(ledger)).read(ledger)
         assert kept is not None
         assert kept["reply"]["access_token"] == stage.tool.access_token, "what is stored is the newest"
     assert stage.tool.refused == 0, "a token was used that had been replaced"

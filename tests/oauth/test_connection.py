@@ -14,7 +14,8 @@ import pytest
 
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import Sealing, StoredTokens, WritableTokens
+from reconciler.ledger.sealing import WritableTokens
+from reconciler.ledger.vault import Vault
 from reconciler.model.errors import LedgerError, TransportError
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
@@ -224,8 +225,7 @@ def processes(tmp_path: Path) -> Iterator[list[WritableTokens]]:
     location = StateLocation(f"sqlite:///{tmp_path}/state/state.db", tmp_path)
     with closing(location.writer()) as one, closing(location.writer()) as other:
         sealer = Sealer(bytes(32), (), Gnupg(None))
-        stored = StoredTokens(Sealing(sealer).vault, "acme")
-        yield [WritableTokens(stored, OpenLedger(ledger)) for ledger in (one, other)]
+        yield [WritableTokens(Vault(sealer), "acme", OpenLedger(ledger)) for ledger in (one, other)]
 
 
 async def test_a_refresh_token_is_spent_by_one_process_of_those_that_share_a_sqlite_state(

@@ -154,7 +154,7 @@ def _replace_sealing_key(options: SharedOptions, repository: Repository, keys: l
 
     Returns what to say of it.
     """
-    from reconciler.engine.trust import SEALING_KEY, sealing_read, trust_of
+    from reconciler.engine.trust import SEALING_KEY, trust_of, vault_read
     from reconciler.ledger.sealing import stage
     from reconciler.model.settings import OWN
     from reconciler.secrets.initial_data import FOLDER, put_initial_data
@@ -166,14 +166,14 @@ def _replace_sealing_key(options: SharedOptions, repository: Repository, keys: l
         if not force.location.exists():
             return
         with closing(force.location.writer()) as ledger:
-            sealing = sealing_read(force, ledger)
-            if sealing.sealer is None:
-                if sealing.fault is not None:
-                    yield f"the state's sealing key stays as it is: {sealing.fault}"
+            vault = vault_read(force, ledger)
+            if vault.sealer is None:
+                if vault.fault is not None:
+                    yield f"the state's sealing key stays as it is: {vault.fault}"
                 return
             gnupg = repository.gnupg
             known = {name for key in repository.data.recipients(tree) for name in (key, *gnupg.ids(key))}
-            fingerprint = stage(ledger, sealing.sealer, keys, known=known, gnupg=gnupg).fingerprint
+            fingerprint = stage(ledger, vault.sealer, keys, known=known, gnupg=gnupg).fingerprint
         if trust_of(force).fingerprint is None:
             yield "the state's sealing key is replaced by the next pass, or by the daemon when this is committed"
             return

@@ -101,7 +101,7 @@ def _sealing_fault(force: Revision, ledger: LedgerReader) -> str | None:
     if not any(force.tree.files("config/initial_data")):
         return None
 
-    from reconciler.engine.trust import sealing_read, trust_of
+    from reconciler.engine.trust import trust_of, vault_read
 
     try:
         trust = trust_of(force)
@@ -109,7 +109,7 @@ def _sealing_fault(force: Revision, ledger: LedgerReader) -> str | None:
         return str(error)
     if trust.fingerprint is None and not trust.wrapped:
         return None
-    return sealing_read(force, ledger).fault
+    return vault_read(force, ledger).fault
 
 
 def _without_folder(tree: Tree) -> Untrusted | None:

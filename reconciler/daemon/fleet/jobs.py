@@ -29,7 +29,7 @@ from procrastinate.utils import utcnow
 
 from reconciler.daemon.slices import Lane, Slice
 from reconciler.ledger.postgres.membership import STALL_SECONDS
-from reconciler.ledger.sealing import Sealing
+from reconciler.ledger.vault import Vault
 from reconciler.model.grant import Key
 from reconciler.model.selection import PassRequest, Selection
 
@@ -202,14 +202,14 @@ def arguments(item: Slice, revision: str, reading: str | None) -> Arguments:
     }
 
 
-def signed(given: Arguments, sealing: Sealing) -> Arguments:
+def signed(given: Arguments, vault: Vault) -> Arguments:
     """Sign a job by the state's key."""
-    return {**given, "mac": sealing.mac(_as_said(given))}
+    return {**given, "mac": vault.mac(_as_said(given))}
 
 
-def is_signed(given: Arguments, sealing: Sealing) -> bool:
+def is_signed(given: Arguments, vault: Vault) -> bool:
     """Whether a member made a job: a role of the database can insert one."""
-    code, made = sealing.mac(_as_said(given)), given.get("mac")
+    code, made = vault.mac(_as_said(given)), given.get("mac")
     return code is not None and isinstance(made, str) and hmac.compare_digest(code, made)
 
 

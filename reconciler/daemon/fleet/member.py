@@ -177,8 +177,8 @@ class Fleet(SharedState):
             for item in slices:
                 revision = self._runtime.active.tree.revision
                 reading = None if item.listings is None else self._listings.name_of(item.listings)
-                job = signed(arguments(item, revision, reading), self._state.sealing)
-                if self._state.sealing.fault is not None or not await self._jobs.put(item, job):
+                job = signed(arguments(item, revision, reading), self._state.vault)
+                if self._state.vault.fault is not None or not await self._jobs.put(item, job):
                     self._unsent.append(item)
         finally:
             self._putting.remove(slices)
@@ -206,9 +206,9 @@ class Fleet(SharedState):
 
     async def _made_here(self, given: Arguments) -> bool:
         await self._runtime.reopen()
-        if self._state.sealing.fault is not None:
+        if self._state.vault.fault is not None:
             return False  # another member has the key, by which a job counts
-        if not is_signed(given, self._state.sealing):  # one of somebody else's is dropped
+        if not is_signed(given, self._state.vault):  # one of somebody else's is dropped
             await self._runtime.ledger.run(lambda ledger: ledger.commands.refuse("a job"))
             return True
         if self._clock.stopping.is_set() or not await self._up_to_date(given["revision"]):

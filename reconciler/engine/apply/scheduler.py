@@ -94,7 +94,7 @@ class Scheduler:
             self.claims.release(key)
         # Nobody waits for a mail server: the access may have to go meanwhile.
         if (made := self._tells.get(key)) is not None:
-            await self.notifications.deliver(self.state.ledger, self.state.sealing.vault, made, self.executor.author)
+            await self.notifications.deliver(self.state.ledger, self.state.vault, made, self.executor.author)
 
     def _before(self, item: PlannedGrant) -> list[Key]:
         """Return the grants whose attempts have to end first."""

@@ -14,7 +14,7 @@ from reconciler.engine.context import Revision
 from reconciler.engine.observe.checker import Checker
 from reconciler.engine.observe.integrations import AUTHORITY, Integration
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.sealing import ReadState, Stored, StoredTokens, Tokens
+from reconciler.ledger.sealing import ReadState, Stored, Tokens
 from reconciler.model.errors import Blocked, SecretsError
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
@@ -140,16 +140,16 @@ async def integrations_of(revision: Revision, desired: Desired, state: ReadState
     What they send with, and where to, is the revision's: its initial data, and the hosts that its settings allow.
     """
     context, settings = revision.context, revision.settings
-    sealing, integrations = state.sealing, dict[str, Integration]()
+    integrations = dict[str, Integration]()
     manifests = {name: [each for _, each in service.manifests.values()] for name, service in desired.services.items()}
     connects = {
-        name: StoredTokens(sealing.vault, name)
+        name: Tokens(state.vault, name, state.ledger)
         for name, theirs in manifests.items()
         if any(each.oauth is not None for each in theirs)
     }
 
     def stored(ledger: LedgerReader) -> dict[str, Stored | None]:
-        return {name: tokens.load(ledger) for name, tokens in connects.items()}
+        return {name: tokens.read(ledger) for name, tokens in connects.items()}
 
     there = await state.ledger.run(stored) if connects else {}
     wanted = [name for name, theirs in manifests.items() if any(each.asks_for for each in theirs)]
@@ -178,7 +178,7 @@ async def integrations_of(revision: Revision, desired: Desired, state: ReadState
                 unasked=unasked,
                 fault=_fault(service, manifest, found),
                 settings=of_settings,
-                sealer=sealing.sealer,
+                sealer=state.vault.sealer,
                 connection=OAuthConnection(
                     TokenClient(
                         service=service.name,
@@ -188,7 +188,7 @@ async def integrations_of(revision: Revision, desired: Desired, state: ReadState
                         clock=context.clock,
                         redactor=context.redactor,
                     ),
-                    tokens=Tokens(connects[service.name], state.ledger),
+                    tokens=connects[service.name],
                     store=state.store_of(service.name),
                     stored=there[service.name],
                     turn=context.turn(service.name),

@@ -95,15 +95,15 @@ class Planning:
 
     async def begin(self) -> Self:
         """Read what the state has for every pass, and make ready to ask."""
-        sealing, base = self.state.sealing, self._base
+        vault, base = self.state.vault, self._base
         assigned, locks = await self.state.ledger.run(lambda ledger: (ledger.notes.get(ASSIGNED), ledger.locks.all()))
         self.desired.once_assigned = frozenset(json.loads(assigned or b"[]"))
         if self._reads_listings:
             self.listings.expect(listed_grants(self.desired, self.selection.hires))
         desired = self.desired if self.in_force is None else Desired(base, self.policy.today)
         integrations = await integrations_of(self.trusted, desired, self.state)
-        if sealing.fault is not None:
-            integrations = {name: _without_tokens(item, sealing.fault) for name, item in integrations.items()}
+        if vault.fault is not None:
+            integrations = {name: _without_tokens(item, vault.fault) for name, item in integrations.items()}
         if self.in_force is not None:
             ours, theirs = base.manifests, self.desired.files.manifests
             integrations = as_branch_may(integrations, ours, theirs, self.trusted)
@@ -184,7 +184,7 @@ class Planning:
         on_planned: OnPlanned,
         by_hand: Mapping[Key, str],
     ) -> Plan:
-        sealing, policy = self.state.sealing, self.policy
+        vault, policy = self.state.vault, self.policy
         known, renamed = await self._known(rows, selection, by_hand, asks=True)
         _refuse_uncovered(
             self.state, {self.desired.service_of(rows[key].integration) for key in renamed if key in rows}
@@ -194,7 +194,7 @@ class Planning:
             more = {new for old, new in renamed.items() if old in selection.grants}
             selection = replace(selection, grants=selection.grants | more)
         hires = {key.hire for key in rows}
-        stored = await self.state.ledger.run(lambda reader: sealing.stored(reader, hires))
+        stored = await self.state.ledger.run(lambda reader: vault.stored(reader, hires))
         inputs = PlanningInputs(
             desired=self.desired,
             integrations=self.integrations,
@@ -344,7 +344,7 @@ class Planning:
 
     def locked(self, item: PlannedGrant) -> PlannedGrant:
         """Block a grant with an action pending if the key that seals its memory is missing."""
-        fault = self.state.sealing.fault
+        fault = self.state.vault.fault
         if fault is None or not item.decision.action.acts:
             return item
         if item.lock is not None:
@@ -357,7 +357,7 @@ class Planning:
         if self.selection.everything:
             ledger, now = self.state.ledger, self.policy.now
             counted = await broken_counts(self.rules, self.desired, ledger, now, self.yielder)
-        fault = self.state.sealing.fault
+        fault = self.state.vault.fault
         untold = {Problem(STATE, None, f"{key}: {UNTOLD}") for key in self.untold}
         sealed = untold if fault is None else {*untold, Problem(STATE, None, fault)}
         return tuple(

@@ -102,7 +102,7 @@ class Reconciler:
         recorded, tripped = await self._write_down(plan, found, author, yielder)
         _log_guard(tripped)
         notifications = self.notifier.over(replace(self.revision, settings=plan.settings))
-        if self.state.sealing.fault is None:
+        if self.state.vault.fault is None:
             await notifications.deliver_all(self.state.ledger, self._vault, recorded.keys(), author)
         executor = Executor(
             context=self.context,
@@ -210,7 +210,7 @@ class Reconciler:
 
     @property
     def _vault(self) -> Vault:
-        return self.state.sealing.vault
+        return self.state.vault
 
     async def _write_down(
         self, plan: Plan, found: Sequence[PlannedRecord], author: str | None, yielder: Yielder

@@ -169,7 +169,7 @@ class PassRunner:
         `selections` are what differs from the one that was counted before, if that is known. The count of a newer one,
         which another member has taken over, stays: by it that member judges what it does.
         """
-        read = ReadState(state.ledger, state.sealing)  # under no lease: rows of all services are looked at
+        read = ReadState(state.ledger, state.vault)  # under no lease: rows of all services are looked at
         async with self._counting:
             while True:
                 before = await state.ledger.run(RevisionCount.read)
