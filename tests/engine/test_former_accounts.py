@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
 from tests.engine.harness import Machine, dying, row
+from tests.ledger.states import change
 from tests.repo import Repo
 from tests.servers import AccountService, Received
 
@@ -323,6 +325,25 @@ def test_a_file_with_another_address_is_a_renaming_where_it_was_never_gone(
     found = row(pruning.reconcile(), "ada", "tool")
     assert (found.status, found.action) == (Status.BLOCKED, Action.NONE)
     assert f"the account is under {OLD}: rename it there" in found.reason
+
+
+def test_files_with_other_addresses_are_renamings_where_git_lacks_the_revision_of_before(
+    pruning: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    """So it is in a shallow clone: nobody can tell that one of them had no file."""
+    repo.hire("bob", "tool")
+    repo.commit()
+    pruning.reconcile()
+    change(StateLocation(repo.state_url, repo.root), f"UPDATE grants SET revision = '{'5' * 40}'")
+    for hire in ("ada", "bob"):
+        repo.hire(hire, "tool", email=f"{hire}@example.org")
+    repo.commit()
+    report = pruning.reconcile()
+    assert {(item.hire, item.access): item.status for item in report.rows} == {
+        ("ada", "tool"): Status.BLOCKED,
+        ("bob", "tool"): Status.BLOCKED,
+    }
+    assert accounts.calls("DELETE") == []
 
 
 def test_a_file_with_another_address_is_somebody_else_where_another_file_has_the_former(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Self
 
 from reconciler.engine.apply import transitions as records
@@ -26,7 +26,7 @@ from reconciler.engine.observe.same_account import Rivals, SameAccounts
 from reconciler.engine.observe.wiring import Services, as_branch_may, integrations_of
 from reconciler.engine.run.grants import PlanningInputs, broken_counts
 from reconciler.engine.run.planner import OnPlanned, Planner, no_progress
-from reconciler.engine.run.renames import FormerFiles, Renamer, owner_of, readdressed, stored_under
+from reconciler.engine.run.renames import Renamer, hires_at, owner_of, readdressed, stored_under
 from reconciler.engine.state import as_settled
 from reconciler.ledger.entries import GrantFilter
 from reconciler.ledger.ledger import Ledger
@@ -88,7 +88,7 @@ class Planning:
             else PolicyRules(self.desired, files.policy, base.policy)
         )
         self.integrations: Mapping[str, Integration] = {}
-        self._former = FormerFiles(context.checkout)
+        self._hires_at = cache(partial(hires_at, context.checkout))
         self._unread: asyncio.Task[list[Record]] | None = None
         self.untold: set[Key] = set()
         """Whose rows were left out, for the history does not know them."""
@@ -254,7 +254,7 @@ class Planning:
             desired=self.desired,
             integrations=self.integrations,
             checker=self.checker,
-            former=self._former,
+            hires_at=self._hires_at,
             policy=policy,
             locks=self.locks,
             selection=selection,

@@ -11,7 +11,7 @@ both, an invitation to the former one may be open, or somebody runs the entry.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import Any
 
 from reconciler.engine.decide.existing import as_shown
@@ -38,26 +38,14 @@ ROUNDS = 3
 """A row that is set apart makes room for another hire's that follows, as if an earlier pass had set it apart."""
 
 
-class FormerFiles:
-    """Whether git had a file of rows' hires at the rows' last passes."""
-
-    def __init__(self, checkout: Checkout) -> None:
-        self._checkout = checkout
-        self._stems_at: dict[str, frozenset[str]] = {}
-
-    def was_gone(self, record: Record) -> bool:
-        """Whether a row's hire had no file at the revision of the row's last pass; False if that is not known."""
-        revision = record.revision or WORKTREE
-        if revision == WORKTREE:
-            return False
-        stems = self._stems_at.get(revision)
-        if stems is None:
-            try:
-                stems = frozenset(stem_of(file.path) for file in self._checkout.at(revision).files("hires"))
-            except RepositoryError:
-                stems = frozenset((record.key.hire,))
-            self._stems_at[revision] = stems
-        return record.key.hire not in stems
+def hires_at(checkout: Checkout, revision: str | None) -> frozenset[str] | None:
+    """Return the hires who had a file at a revision; None for a worktree, and where git does not have it."""
+    if revision in (None, WORKTREE):
+        return None
+    try:
+        return frozenset(stem_of(file.path) for file in checkout.at(str(revision)).files("hires"))
+    except RepositoryError:
+        return None
 
 
 def owner_of(record: Record, desired: Desired) -> str | None:
@@ -83,13 +71,14 @@ def readdressed(record: Record, desired: Desired) -> bool:
 class Renamer(Frozen, kw_only=True):
     """Finds the rows that move, in a pass over a selection.
 
-    With `asks` it may be asked what is there under an address of before. `by_hand` says what somebody asked to run.
+    With `asks` it may be asked what is there under an address of before. `by_hand` says what somebody asked to run,
+    `hires_at` who had a file at a revision.
     """
 
     desired: Desired
     integrations: Mapping[str, Integration]
     checker: Checker
-    former: FormerFiles
+    hires_at: Callable[[str | None], frozenset[str] | None]
     policy: Policy
     locks: Locks
     selection: Selection
@@ -164,13 +153,18 @@ class Renamer(Frozen, kw_only=True):
         """
         moves: dict[Key, Key] = {}
         former = [record for record in found.values() if readdressed(record, self.desired)]
-        gone = {each.key.hire for each in former if each.phase is not Phase.REVOKED and self.former.was_gone(each)}
+        gone = {each.key.hire for each in former if each.phase is not Phase.REVOKED and self._was_gone(each)}
         for record in former:
             key, address = record.key, _address(record)
-            if self.desired.owner(address) is not None or key.hire in gone or self.former.was_gone(record):
+            if self.desired.owner(address) is not None or key.hire in gone or self._was_gone(record):
                 taken = {each.access for each in named}
                 moves[key] = Key(key.hire, _free(f"{key.access}{APART}{address}", taken))
         return moves
+
+    def _was_gone(self, record: Record) -> bool:
+        """Whether a row's hire had no file at the revision of the row's last pass; False if that is not known."""
+        hires = self.hires_at(record.revision)
+        return hires is not None and record.key.hire not in hires
 
     async def _former_accounts(self, found: Mapping[Key, Record]) -> dict[Key, Key]:
         """Decide which rows move because their entries are about another thing, or another account, than before.
