@@ -84,9 +84,15 @@ def _noted(revision: Revision, vault: Vault) -> Vault:
 
 
 def trust_of(revision: Revision) -> Trust:
-    """Find what vouches for the key of the state. Raises SecretsError if that is encrypted and cannot be read."""
-    fingerprint = revision.own().get(SEALING_KEY, "").strip().lower() or None
-    return Trust(tuple(_recipients(revision)), fingerprint, wrapped=left(revision.context.checkout, WRAPPED))
+    """Find what vouches for the key of the state. Raises SecretsError if that is encrypted and cannot be read.
+
+    Damaged initial data blocks its own integration's grants and nothing else (docs/design/rules.md, "Faults and load"):
+    a key that is there stays wrapped as it is, and one that is made now is wrapped as soon as the files are mended.
+    """
+    fingerprint, recipients = revision.own().get(SEALING_KEY, "").strip().lower() or None, list[str]()
+    with suppress(SecretsError):
+        recipients = revision.initial_data.recipients(revision.tree)
+    return Trust(tuple(recipients), fingerprint, wrapped=left(revision.context.checkout, WRAPPED))
 
 
 def _say_unvouched(ledger: LedgerWriter, fingerprint: str) -> None:
@@ -98,18 +104,6 @@ def _say_unvouched(ledger: LedgerWriter, fingerprint: str) -> None:
             fingerprint=fingerprint,
             next=f"store it as {SEALING_KEY} (`reconcile initial-data set {OWN}`), so that another key is refused",
         )
-
-
-def _recipients(revision: Revision) -> list[str]:
-    """List the keys that the initial data is encrypted to; none if it cannot be read.
-
-    A damaged file blocks its own integration's grants and nothing else (docs/design/rules.md, "Faults and load"): a key
-    that is there stays wrapped as it is, and one that is made now is wrapped as soon as the file is mended.
-    """
-    try:
-        return revision.initial_data.recipients(revision.tree)
-    except SecretsError:
-        return []
 
 
 def vault_read(revision: Revision, ledger: LedgerReader) -> Vault:

@@ -38,7 +38,7 @@ from reconciler.model.status import EventType, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Unknown, Verdict
 from reconciler.requests.match import GONE, condition_holds, failure
-from reconciler.requests.render import expected, outline, render
+from reconciler.requests.render import expected, render
 from reconciler.requests.template import render_text
 from reconciler.transports.messages import Response
 
@@ -238,7 +238,7 @@ class Executor:
         wire = render(request, scope, integration.manifest, files=files)
         if request.save_as_file:
             wire = replace(wire, most=MOST_OF_A_FILE)
-        shown = self.context.redactor.redact(outline(request, scope)["url"])
+        shown = self.context.redactor.redact(wire.shown_url)
 
         async def leaving() -> None:
             if not run.begun:
