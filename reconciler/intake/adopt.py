@@ -82,7 +82,7 @@ async def proposed(
         trusted = Desired(revision.files, desired.today)
         meant = (await integrations_of(revision, trusted, opened))[integration]
     head = modeline("hire", "hires") if into else line_in(context.checkout.root, "hire", "hires")
-    proposals, refused = adopt(meant, chosen, desired, beside, head=head)
+    proposals, refused = adopt(meant, chosen, desired, head=head)
     known = [each for each in proposals if context.redactor.redact(each.text) != each.text]
     if known:
         raise NotAdopted([f"{each.hire}: its account holds a secret of the initial data" for each in known])
@@ -110,9 +110,9 @@ def _chosen(found: list[UnknownAccount], accounts: Collection[str]) -> list[Unkn
 
 
 def adopt(
-    integration: Integration, chosen: Iterable[UnknownAccount], desired: Desired, tree: Tree, *, head: str
+    integration: Integration, chosen: Iterable[UnknownAccount], desired: Desired, *, head: str
 ) -> tuple[list[Proposal], list[str]]:
-    """Return the files that give hires these accounts, and why others have none. `desired` is that of `tree`.
+    """Return the files that give hires these accounts beside those of what is desired, and why others have none.
 
     New files begin with the lines of `head`. Whose file cannot be read is refused, and nobody else for it.
 
@@ -122,14 +122,14 @@ def adopt(
     objections: list[str] = []
     proposals: dict[str, tuple[Proposal, UnknownAccount]] = {}
     refused: list[str] = []
-    broken = [*_broken(desired, tree)]
+    broken, tree = [*_broken(desired)], desired.hires.tree
     stems = {stem.casefold(): path for stem, path in _stems(tree)}
     for found in chosen:
         if (whose := _broken_file(found, broken)) is not None:
             refused.append(f"{found.account.name}: {whose}")
             continue
         try:
-            proposal = _proposed(integration, found, desired, tree, stems, head=head)
+            proposal = _proposed(integration, found, desired, stems, head=head)
         except ReconcilerError as error:
             objections.append(f"{found.account.name}: {error}")
             continue
@@ -142,15 +142,16 @@ def adopt(
         raise NotAdopted(objections)
     after = OverlayTree({path: proposal.content for path, (proposal, _) in proposals.items()}, tree)
     wanted = Desired(Reader().load(after), desired.today)
-    objections = [*_judged(integration, proposals, wanted, desired, tree)]
+    objections = [*_judged(integration, proposals, wanted, desired)]
     if objections:
         raise NotAdopted(objections)
     made = [replace(proposal, also=_also(proposal, wanted, integration.name)) for proposal, _ in proposals.values()]
     return made, refused
 
 
-def _broken(desired: Desired, tree: Tree) -> Iterator[tuple[str, str, Problem]]:
+def _broken(desired: Desired) -> Iterator[tuple[str, str, Problem]]:
     """Return the id, the text and the problem of each hire's file that cannot be read."""
+    tree = desired.hires.tree
     for stem, problems in desired.broken_hires.items():
         for path in sorted({problem.file for problem in problems}):
             file = tree.find(path)
@@ -188,13 +189,7 @@ def _stems(tree: Tree) -> Iterator[tuple[str, str]]:
 
 
 def _proposed(
-    integration: Integration,
-    found: UnknownAccount,
-    desired: Desired,
-    tree: Tree,
-    stems: Mapping[str, str],
-    *,
-    head: str,
+    integration: Integration, found: UnknownAccount, desired: Desired, stems: Mapping[str, str], *, head: str
 ) -> Proposal:
     if found.email is None and found.hire is None:
         raise ReconcilerError("it has no address: let `fields` of the manifest's list say where that stands")
@@ -204,7 +199,7 @@ def _proposed(
         entry = {"integration": integration.name, "values": values}
     owner = found.hire or desired.owner(found.email or "")
     if owner is not None:
-        loaded = desired.hires[owner]
+        loaded, tree = desired.hires[owner], desired.hires.tree
         if (there := desired.entries.of(loaded).get(integration.name)) is not None:
             path = there.source.rpartition(":")[0]
             raise ReconcilerError(f"{path} has an entry named {integration.name} already: add one by hand, with a name")
@@ -258,12 +253,11 @@ def _judged(
     proposals: Mapping[str, tuple[Proposal, UnknownAccount]],
     wanted: Desired,
     desired: Desired,
-    tree: Tree,
 ) -> Iterator[str]:
     """Return the problems of the files once they are added, and accounts that a pass would not find."""
     new = {*wanted.files.problems} - {*desired.files.problems}
     yield from sorted(problem.clause for problem in new if problem.severity is Severity.ERROR)
-    lacking = MissingValues(wanted, tree)
+    lacking = MissingValues(wanted)
     for proposal, found in proposals.values():
         if proposal.hire not in wanted.hires:
             continue  # its file is reported above

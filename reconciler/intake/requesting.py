@@ -105,7 +105,7 @@ def refused(reader: Reader, tree: Tree, stem: str, content: bytes, now: datetime
     if reason:
         told = grant.hold is None and files.offers.lacks(grant.integration)
         return reason if told else f"{reason}; {what_for}"
-    if lacking := next(MissingValues(desired, whole).of(hire, [grant]), None):
+    if lacking := next(MissingValues(desired).of(hire, [grant]), None):
         return f"{lacking.message}; {what_for}"
     return None
 

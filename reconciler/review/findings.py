@@ -21,7 +21,6 @@ from reconciler.model.text import loosely_folded, same_text, some
 from reconciler.model.value import Frozen
 from reconciler.repository.config_files import Offers
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.trees import Tree
 from reconciler.repository.joined_problems import conditions_of, problems_of, refused_by
 from reconciler.repository.policy import PolicyRules, Share
 from reconciler.requests.accounts import account, told_by_address
@@ -138,13 +137,14 @@ class MissingValues:
     """Finds values that entries need and no file gives, or that no URL may have: the next pass would block the grant.
 
     No secret is read: a name that initial data may have, that is generated, or that is known at run time counts as
-    given. A name that nothing declares may be in the service's initial data, if there is such a file: `tree` says which
-    services have some.
+    given. A name that nothing declares may be in the service's initial data, if there is such a file.
     """
 
-    def __init__(self, desired: Desired, tree: Tree) -> None:
+    def __init__(self, desired: Desired) -> None:
         self._desired = desired
-        self._opened = {service_of(file.path.removeprefix(f"{FOLDER}/")) for file in tree.files(FOLDER)}
+        files = desired.hires.tree.files(FOLDER)
+        self._opened = {service_of(file.path.removeprefix(f"{FOLDER}/")) for file in files}
+        """The services that have some."""
         self._asked: dict[str, tuple[str, ...]] = {}
 
     def of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
