@@ -35,14 +35,18 @@ class Share(Frozen):
     access: tuple[str, ...] = ()
 
 
-class KeptGrants(Frozen):
-    """What the ledger has and no file gives now: the grants of each hire, and how many each rule counts."""
+class ByLedger(Frozen):
+    """What counts by the ledger, whatever git says: grants that are kept although no file gives them, and what is over.
 
-    of_hire: Mapping[str, Sequence[Record]] = {}
+    `counts` says how many of the former each rule counts.
+    """
+
+    kept: Mapping[str, Sequence[Record]] = {}
     counts: Sequence[int] = ()
+    over: Collection[Key] = ()
 
 
-NOTHING_KEPT = KeptGrants()
+NOTHING = ByLedger()
 
 
 class PolicyRules:
@@ -57,30 +61,22 @@ class PolicyRules:
         self._broken = next((rules.broken for rules in several if rules.broken is not None), None)
         self._keys: list[frozenset[Key]] | None = None
 
-    def of(
-        self,
-        grant: Grant,
-        gained: Collection[str] | None = None,
-        kept: KeptGrants = NOTHING_KEPT,
-        *,
-        over: Collection[Key] = (),
-    ) -> str | None:
+    def of(self, grant: Grant, gained: Collection[str] | None = None, known: ByLedger = NOTHING) -> str | None:
         """Return why a grant must not be given, or None: the first rule that it breaks.
 
         `gained` names the form's values that an update gives an account that is there; None if all of it is new. Then
-        only the rules that count these values apply. What is `kept` counts as what git wants does, what is `over`, by
-        the ledger, does not.
+        only the rules that count these values apply. What the ledger is `known` to keep counts as what git wants does.
         """
         if gained is None and self._broken is not None:
             return f"the policy cannot be read: {self._broken}"
-        return next(self.breaches(grant, gained, kept, over, counted=True), None)
+        return next(self.breaches(grant, gained, known, counted=True), None)
 
-    def crowd(self, grant: Grant, kept: KeptGrants) -> set[str]:
+    def crowd(self, grant: Grant, known: ByLedger) -> set[str]:
         """Return the hires who have what a grant is one too many of."""
         return {
             key.hire
             for index, (rule, _) in enumerate(self._rules)
-            if rule.at_most is not None and _holds(rule, grant) and self._number(index, kept) > rule.at_most
+            if rule.at_most is not None and _holds(rule, grant) and self._number(index, known) > rule.at_most
             for key in self._counted()[index]
         }
 
@@ -93,7 +89,7 @@ class PolicyRules:
             for rule, _ in self._rules
         )
 
-    def kept(self, records_kept: Iterable[Record]) -> KeptGrants:
+    def kept(self, records_kept: Iterable[Record]) -> ByLedger:
         """Sum up the records of files that cannot be read, and of requests that are not allowed any more."""
         found: dict[str, list[Record]] = {}
         for record in records_kept:
@@ -101,11 +97,11 @@ class PolicyRules:
             if record.may_remain and record.key not in wanted:
                 found.setdefault(record.key.hire, []).append(record)
         records = list(chain.from_iterable(found.values()))
-        return KeptGrants(found, [sum(_held(rule, record) for record in records) for rule, _ in self._rules])
+        return ByLedger(found, [sum(_held(rule, record) for record in records) for rule, _ in self._rules])
 
-    def problems_of(self, grant: Grant, over: Collection[Key] = ()) -> Iterator[Problem]:
+    def problems_of(self, grant: Grant, known: ByLedger = NOTHING) -> Iterator[Problem]:
         """Return the problems of a grant that breaks rules, beside those that count."""
-        for breach in self.breaches(grant, over=over):
+        for breach in self.breaches(grant, known=known):
             yield Problem(*grant.place, f"access {grant.key.access} of {grant.key.hire}: {breach}")
 
     def lacks_of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
@@ -209,20 +205,14 @@ class PolicyRules:
                 yield Problem(POLICY, line, f"policy {rule.name}: when matches no hire", Severity.WARNING)
 
     def breaches(
-        self,
-        grant: Grant,
-        gained: Collection[str] | None = None,
-        kept: KeptGrants = NOTHING_KEPT,
-        over: Collection[Key] = (),
-        *,
-        counted: bool = False,
+        self, grant: Grant, gained: Collection[str] | None = None, known: ByLedger = NOTHING, *, counted: bool = False
     ) -> Iterator[str]:
         """Return the rules that a grant breaks, those that count only where they are `counted` too."""
         for index, (rule, _) in enumerate(self._rules):
             if gained is not None and rule.values.keys().isdisjoint(gained):
                 continue
             if rule.never_both is not None:
-                yield from self._both(rule, rule.never_both, grant, kept, over)
+                yield from self._both(rule, rule.never_both, grant, known)
             elif rule.must_not_have is not None:
                 theirs = _named(rule.must_not_have, grant)
                 if theirs is not None and self._meant(rule, grant.key.hire):
@@ -237,19 +227,18 @@ class PolicyRules:
                 counted
                 and rule.at_most is not None
                 and _holds(rule, grant)
-                and (count := self._number(index, kept, over)) > rule.at_most
+                and (count := self._number(index, known)) > rule.at_most
             ):
                 yield f"{rule}: {_what(rule)} is given to {count}, at most {rule.at_most}"
 
-    def _both(
-        self, rule: Rule, names: Iterable[str], grant: Grant, kept: KeptGrants, over: Collection[Key]
-    ) -> Iterator[str]:
+    def _both(self, rule: Rule, names: Iterable[str], grant: Grant, known: ByLedger) -> Iterator[str]:
         ours = [name for name in names if name in (grant.key.access, grant.integration)]
         if not ours:
             return
         hire = grant.key.hire
-        given = (other for other in self._desired.grants(hire) if other.key not in over and not gives_nothing(other))
-        others: list[Grant | Record] = [*given, *kept.of_hire.get(hire, ())]
+        wanted = (other for other in self._desired.grants(hire) if other.key not in known.over)
+        given = (other for other in wanted if not gives_nothing(other))
+        others: list[Grant | Record] = [*given, *known.kept.get(hire, ())]
         for other in others:
             theirs = [name for name in names if name in (other.key.access, other.integration) and name not in ours]
             if theirs and other.key != grant.key:
@@ -270,10 +259,10 @@ class PolicyRules:
             return f"until {shown} is more than {rule.within.days} days after {begins.date()}"
         return None
 
-    def _number(self, index: int, kept: KeptGrants, over: Collection[Key] = ()) -> int:
+    def _number(self, index: int, known: ByLedger) -> int:
         """Return how many have what a rule counts."""
         keys = self._counted()[index]
-        return len(keys) - len(keys.intersection(over)) + (kept.counts[index] if kept.counts else 0)
+        return len(keys) - len(keys.intersection(known.over)) + (known.counts[index] if known.counts else 0)
 
     def _counted(self) -> list[frozenset[Key]]:
         """List what each rule counts."""

@@ -28,7 +28,7 @@ from reconciler.model.template import roots
 from reconciler.model.value import replace
 from reconciler.model.verdict import Missing, Present, is_off
 from reconciler.repository.joined_problems import problems_of
-from reconciler.repository.policy import KeptGrants, gives_nothing
+from reconciler.repository.policy import ByLedger, gives_nothing
 from reconciler.requests.render import canonical, question
 from reconciler.requests.tasks import run_all
 
@@ -64,7 +64,7 @@ class Planner:
         self._of_all = selection == Selection(selection.hires)
         self._grants = GrantPlanner(inputs)
         self._locked = LockPlanner(inputs, OrphanPlanner(inputs))
-        self._kept: KeptGrants | None = None
+        self._kept: ByLedger | None = None
         self._looked: set[str] = set()
         self._over: set[Key] = set()
         self.problems: list[Problem] = []
@@ -218,7 +218,7 @@ class Planner:
         found = [*rules.problems_of(grant)]
         if not found or not rules.compares(grant):
             return found
-        return [*rules.problems_of(grant, await self._over_of({grant.key.hire}))]
+        return [*rules.problems_of(grant, ByLedger(over=await self._over_of({grant.key.hire})))]
 
     async def _breach(self, grant: Grant, gained: Collection[str] | None) -> str | None:
         """Return which rule of the policy a grant would break, or None; what is there without a file counts."""
@@ -230,7 +230,7 @@ class Planner:
         if rules.of(grant, gained, self._kept) is None:
             return None
         over = await self._over_of({grant.key.hire, *rules.crowd(grant, self._kept)})
-        return rules.of(grant, gained, self._kept, over=over)
+        return rules.of(grant, gained, replace(self._kept, over=over))
 
     async def _over_of(self, hires: set[str]) -> Collection[Key]:
         """Return what of these hires' grants is over, and of others that were asked for."""
