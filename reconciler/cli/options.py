@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial, wraps
 from pathlib import Path
@@ -63,11 +63,22 @@ class SharedOptions(Struct):
         return named_programs(self.program, self.repo)
 
 
-class Filter(Frozen):
-    """Which grants to show: those of `statuses`, unless empty; with `only_changes`, those with an action pending."""
+class Filter(Frozen, kw_only=True):
+    """Which grants to show, and `by` what to group them: those of these hires, integrations and statuses, unless empty.
 
-    statuses: Collection[str] = ()
+    With `only_changes`, those with an action pending.
+    """
+
+    hires: tuple[str, ...] = ()
+    integrations: tuple[str, ...] = ()
+    by: str = "person"
+    statuses: tuple[str, ...] = ()
     only_changes: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hires and the integrations."""
+        return *self.hires, *self.integrations
 
     def shows(self, status: str, action: str) -> bool:
         """Whether a grant is shown."""
@@ -277,21 +288,16 @@ class HistoryFilter(Frozen, kw_only=True):
         return begin, end
 
 
-class PassOptions(Frozen, kw_only=True):
-    """The options of a pass, as `pass_options` adds them."""
+class PassOptions(Filter, kw_only=True):
+    """The options of a pass, as `pass_options` adds them. It covers these hires and integrations."""
 
     dry_run: bool = False
     rev: str | None = None
     worktree: bool = False
-    hires: tuple[str, ...] = ()
-    integrations: tuple[str, ...] = ()
     detailed_exitcode: bool = False
     yes_really: bool = False
     no_removals: bool = False
     yes: bool = False
-    by: str = "person"
-    statuses: tuple[str, ...] = ()
-    only_changes: bool = False
     grants: frozenset[Key] | None = None
 
     @property

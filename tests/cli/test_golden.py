@@ -17,7 +17,7 @@ import pytest
 
 from reconciler import cli
 from reconciler.cli import reconcile
-from reconciler.cli.options import SharedOptions
+from reconciler.cli.options import Filter, SharedOptions
 from reconciler.cli.output.report import show_report
 from reconciler.model.errors import Problem
 from reconciler.model.report import Report, Row
@@ -167,7 +167,7 @@ def test_rows_that_need_nothing_are_only_counted(repo: Repo, capsys: pytest.Capt
     report.rows = [row(f"h{number:02}", access=access) for number in range(20) for access in ("saas", "saas-ops")]
     report.rows += [row("h07", integration="chat", access="chat", status=Status.MISSING, action=Action.EXECUTE)]
     report.rows += [row("h08", integration="mail", access="mail")]
-    show_report(report, SharedOptions(path=repo.root), by=by)
+    show_report(report, SharedOptions(path=repo.root), only=Filter(by=by))
     same(f"tables/folded-by-{by}.table", capsys.readouterr().out)
 
 

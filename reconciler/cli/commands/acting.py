@@ -12,7 +12,7 @@ from functools import partial
 import click
 
 from reconciler.cli.context import context_of, until_stopped
-from reconciler.cli.options import SharedOptions
+from reconciler.cli.options import Filter, SharedOptions
 from reconciler.cli.output.logs import ProgressReporter
 from reconciler.cli.output.report import show_report
 from reconciler.daemon.approving import Approving
@@ -57,7 +57,7 @@ class _Declined(ReconcilerError):
 async def ask(options: SharedOptions, clock: SystemClock, by: str, plan: Report) -> None:
     """Show a plan and ask whether to apply it. Raises Declined if the answer is no, Ctrl-C or the end of input."""
     with redirect_stdout(sys.stderr):  # stdout is for the report of the pass
-        show_report(plan, replace(options, output="table"), by=by)
+        show_report(plan, replace(options, output="table"), only=Filter(by=by))
     click.echo(f"Carry out {len(plan.pending)} of these? [y/N]: ", nl=False, err=True)
     try:
         answer = await clock.unless_stopped(_line())

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 
 from reconciler.cli.context import Here, context_of, requester, show_handed_over, until_stopped
-from reconciler.cli.options import Filter, PassOptions, SharedOptions
+from reconciler.cli.options import PassOptions, SharedOptions
 from reconciler.cli.output.consequences import step
 from reconciler.cli.output.logs import ProgressReporter, begin_redacting, note, set_up
 from reconciler.cli.output.report import exit_code, show_report
@@ -59,8 +59,7 @@ def one_pass(options: SharedOptions, chosen: PassOptions) -> int:
             if not chosen.yes_really or chosen.no_removals:  # the other process would let removals through, too
                 raise
             return _enqueue_release(options, chosen.selection, error)
-        only = Filter(chosen.statuses, chosen.only_changes)
-        show_report(report, options, rows=rows, by=chosen.by, only=only, paged=chosen.dry_run)
+        show_report(report, options, rows=rows, only=chosen, paged=chosen.dry_run)
     if clock.stopping.is_set() and report.tally.pending and not report.wrong:
         raise Stopped
     return exit_code(report, detailed=chosen.detailed_exitcode)

@@ -34,16 +34,7 @@ if TYPE_CHECKING:
 @option("--at", "when", metavar="WHEN", help="Who had what then: a date (its begin), or 2026-12-01T18:00.")
 @filters
 @shared(tolerant=True)
-def status(
-    options: SharedOptions,
-    /,
-    *,
-    when: str | None,
-    hires: tuple[str, ...],
-    integrations: tuple[str, ...],
-    by: str,
-    **only: Any,
-) -> int:
+def status(options: SharedOptions, /, *, when: str | None, **chosen: Any) -> int:
     """Show the ledger: every grant, its status, attempts, retry time and last error.
 
     Sends no request and creates no state. Exits with 1 if a grant is failed, unknown, blocked or invalid, if the last
@@ -58,8 +49,9 @@ def status(
     from reconciler.model.report import Report
     from reconciler.repository.git.checkout import ignored
 
+    only = Filter(**chosen)
     if when is not None:
-        return _show_past(options, when, hires, integrations, by=by, only=Filter(**only))
+        return _show_past(options, when, only)
     here = Here.of(options)
     force = here.force
     with force.location.reader() as ledger:
@@ -84,15 +76,15 @@ def status(
             missed = f"; {each.found} was found without one at {stamp(each.missed_at)}" if each.missed_at else ""
             note(f"the hook {each.hook} last came at {stamp(each.at)}{missed}")
         report.hooks = [each.as_json() for each in hooked]
-        rows = rows_of(options.output, here, ledger, hires, integrations)
+        rows = rows_of(options.output, here, ledger, only.hires, only.integrations)
         first = next(rows, None)
-        if first is None and (hires or integrations):
-            names, meant = ", ".join((*hires, *integrations)), suggest_from_ledger(ledger, *hires, *integrations)
-            note(f"the ledger has no grant of {names}; `reconcile validate` reads the files{meant}")
+        if first is None and only.names:
+            meant = suggest_from_ledger(ledger, *only.names)
+            note(f"the ledger has no grant of {', '.join(only.names)}; `reconcile validate` reads the files{meant}")
         elif noted is None and loss is None:
             note("no pass was made yet: `reconcile` makes one, `reconcile --dry-run` shows what it would do")
         there = chain([] if first is None else [first], rows)
-        show_report(report, options, rows=there, by=by, only=Filter(**only), paged=True)
+        show_report(report, options, rows=there, only=only, paged=True)
     return exit_code(report, detailed=False)
 
 
@@ -160,15 +152,7 @@ A_SECOND = timedelta(seconds=1)
 """Times are shown in whole seconds: what happened in that second has happened by then."""
 
 
-def _show_past(
-    options: SharedOptions,
-    when: str,
-    hires: Collection[str],
-    integrations: Collection[str],
-    *,
-    by: str,
-    only: Filter,
-) -> int:
+def _show_past(options: SharedOptions, when: str, only: Filter) -> int:
     """Show who had what at a time, from the history alone; return 1 where the history does not reach back so far."""
     from reconciler.cli.output.report import show_report
     from reconciler.model.hire import moment
@@ -188,23 +172,21 @@ def _show_past(
             since = "is empty" if began is None else f"begins at {stamp(began)}"
             report.problems.append(Problem("history", None, f"it {since}: nothing is known of {stamp(at)}"))
         else:
-            report.rows, report.revision = _past_rows(ledger, at, hires, integrations)
+            report.rows, report.revision = _past_rows(ledger, at, only)
             if options.output == "csv":
                 names = names_in(here.files_if_read, {row.hire for row in report.rows})
                 report.rows = [replace(row, name=names.get(row.hire, row.name)) for row in report.rows]
             report.problems += _unknown(report.rows, erased)
-        if not report.rows and (hires or integrations):
-            meant = suggest_from_ledger(ledger, *hires, *integrations)
-            note(f"the history tells of no access of {', '.join((*hires, *integrations))} then{meant}")
+        if not report.rows and only.names:
+            meant = suggest_from_ledger(ledger, *only.names)
+            note(f"the history tells of no access of {', '.join(only.names)} then{meant}")
     if options.output in ("table", "markdown"):
         report.rows = [replace(row, reason=_sentence(row, values=options.output == "table")) for row in report.rows]
-    show_report(report, options, by=by, only=only, paged=True)
+    show_report(report, options, only=only, paged=True)
     return 1 if began is None or at + A_SECOND <= began else 0
 
 
-def _past_rows(
-    ledger: LedgerReader, at: datetime, hires: Collection[str], integrations: Collection[str]
-) -> tuple[list[Row], str | None]:
+def _past_rows(ledger: LedgerReader, at: datetime, only: Filter) -> tuple[list[Row], str | None]:
     """Return what there was, and the revision that was acted on then."""
     from reconciler.model.report import Row
     from reconciler.review.past import replayed
@@ -213,7 +195,9 @@ def _past_rows(
     shown = {
         key: past
         for key, past in found.items()
-        if past.shown and (not hires or key.hire in hires) and (not integrations or past.integration in integrations)
+        if past.shown
+        and (not only.hires or key.hire in only.hires)
+        and (not only.integrations or past.integration in only.integrations)
     }
     people = {record.key: record for record in ledger.grants.records({key.hire for key in shown})} if shown else {}
     rows = []

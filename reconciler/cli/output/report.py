@@ -252,11 +252,10 @@ def show_report(
     options: SharedOptions,
     *,
     rows: Iterable[Row] | None = None,
-    by: str = "person",
     only: Filter = ALL_ROWS,
     paged: bool = False,
 ) -> None:
-    """Write a report in the chosen format. `only` chooses the rows; counts are of all rows.
+    """Write a report in the chosen format. `only` chooses the rows, by status and action; counts are of all rows.
 
     `rows` are read one after another, hire by hire, in place of the report's own, and none is kept that is not needed
     again: a table keeps those that are not folded, for its columns' widths.
@@ -268,14 +267,14 @@ def show_report(
         case "json":
             emit_json_list(lambda: report.as_json(()), "grants", (row.as_json() for row in shown))
         case "markdown":
-            _show_markdown(report, shown, by)
+            _show_markdown(report, shown, only.by)
         case "csv":
             emit_csv(COLUMNS, map(_cells, shown))
             for problem in report.problems:  # a hire whose file is set aside may have no row
                 note(str(problem), str(problem.severity))
         case _:
             folds = not only.statuses and report.at is None
-            page(_table_of(report, shown, by=by, verbose=options.verbose, folds=folds), paged=paged)
+            page(_table_of(report, shown, by=only.by, verbose=options.verbose, folds=folds), paged=paged)
 
 
 def _cells(row: Row) -> dict[str, Any]:
