@@ -23,14 +23,11 @@ from reconciler.model.text import hint, printable
 from reconciler.model.value import Frozen, fields, replace
 
 if TYPE_CHECKING:
-    from reconciler.engine.context import Context
+    from reconciler.engine.context import Revision
     from reconciler.model.manifest import InitialDataField
     from reconciler.model.settings import Settings
     from reconciler.repository.files import Files
-    from reconciler.repository.git.checkout import Checkout
-    from reconciler.repository.git.trees import Tree
     from reconciler.secrets.gpg import Gnupg
-    from reconciler.secrets.initial_data import InitialData
 
 MAX_BYTES = 1 << 20
 """The most bytes that are read from standard input; it is also the limit of a file."""
@@ -41,37 +38,22 @@ def initial_data() -> None:
     """Store a service's secrets encrypted, and check that they are complete."""
 
 
-class Repository(Frozen):
-    """The files on disk, and what decrypts their secrets."""
-
-    checkout: Checkout
-    tree: Tree
-    files: Files
-    gnupg: Gnupg
-    data: InitialData
-
-    @classmethod
-    def of(cls, options: SharedOptions) -> Repository:
-        """Open them, with the keys that the settings in force name."""
-        context = context_of(options, set_up(options))
-        tree = context.checkout.worktree()
-        files = context.reader.load(tree)
-        gnupg, data = context.secrets(_trusted(context, files.settings))
-        return cls(context.checkout, tree, files, gnupg, data)
-
-
-def _trusted(context: Context, settings: Settings) -> Settings:
-    """Return the settings that say where keys are and which key services may be asked.
+def on_disk(options: SharedOptions) -> Revision:
+    """Return the files on disk, with the settings that say where keys are and which key services may be asked.
 
     Where commits have to be signed, those in force count and not the files on disk.
     """
+    from reconciler.engine.context import Revision
+
+    context = context_of(options, set_up(options))
+    revision = Revision.at(context, context.checkout.worktree())
     if context.checkout.head_id() is None:
-        return settings
+        return revision
     try:
         force = Here(context).settings
     except SettingsError:  # those at HEAD, which the files on disk may correct; no commit was accepted yet
-        return settings
-    return force if force.git.verify_signatures else settings
+        return revision
+    return replace(revision, settings=force) if force.git.verify_signatures else revision
 
 
 @initial_data.command(name="set", short_help="Enter the secrets of a service, and encrypt them")
@@ -87,15 +69,15 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
     """
     from reconciler.secrets.initial_data import encrypt_initial_data
 
-    repository = Repository.of(options)
-    wanted = _needed_data_of(repository.files, integration)
+    revision = on_disk(options)
+    wanted, root, gnupg = _needed_data_of(revision.files, integration), revision.context.checkout.root, revision.gnupg
     if not wanted.fields:
         raise UsageError(f"{integration} asks for no initial data: its manifest has no initial_data_form to fill in")
-    keys = keys_of(repository, list(recipients))
+    keys = keys_of(revision, list(recipients))
     present: Mapping[str, str] = {}
     unreadable = False
     try:
-        present = repository.data.read(repository.tree, wanted.service) or {}
+        present = revision.initial_data.read(revision.tree, wanted.service) or {}
     except SecretsError as error:
         note(f"the values that are there cannot be kept, so each has to be given: {error}")
         unreadable = True
@@ -106,15 +88,15 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
         raise SecretsError(f"nothing was written: {', '.join(missing)} would be lost")
     if not any(given.values()):
         raise UsageError("no value was given: nothing was written")
-    path = encrypt_initial_data(repository.checkout.root, wanted.service, values, keys, repository.gnupg)
-    file = path.relative_to(repository.checkout.root).as_posix()
+    path = encrypt_initial_data(root, wanted.service, values, keys, gnupg)
+    file = path.relative_to(root).as_posix()
     changed = [name for name, value in given.items() if value]
     done = {"service": wanted.service, "file": file, "recipients": keys, "set": changed, "missing": missing}
     emit(options, done, [file])
-    note(f"encrypted to {', '.join(keys if recipients else (_known_as(key, repository.gnupg) for key in keys))}")
+    note(f"encrypted to {', '.join(keys if recipients else (_known_as(key, gnupg) for key in keys))}")
     if missing:
         note(f"still missing: {', '.join(missing)}; run this again for them, the others are kept")
-    if repository.checkout.is_git:
+    if revision.context.checkout.is_git:
         note(f'next: git add {file} && git commit -m "Initial data of {wanted.service}"')
     return 0
 
@@ -133,23 +115,23 @@ def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...])
     """
     from reconciler.secrets.initial_data import FOLDER, put_initial_data
 
-    repository = Repository.of(options)
-    service = _needed_data_of(repository.files, integration).service
-    keys = keys_of(repository, list(dict.fromkeys(recipients)))
-    file, message = repository.data.rekeyed(repository.tree, service, keys)
-    put_initial_data(repository.checkout.root / file, message)
-    replaced = list(_replace_sealing_key(options, repository, keys))
+    revision = on_disk(options)
+    service = _needed_data_of(revision.files, integration).service
+    keys = keys_of(revision, list(dict.fromkeys(recipients)))
+    file, message = revision.initial_data.rekeyed(revision.tree, service, keys)
+    put_initial_data(revision.context.checkout.root / file, message)
+    replaced = list(_replace_sealing_key(revision, keys))
     emit(options, {"service": service, "file": file, "recipients": keys}, [file])
     note(f"encrypted to {', '.join(keys)}")
     for line in replaced:
         note(line)
-    if repository.checkout.is_git:
+    if revision.context.checkout.is_git:
         what = FOLDER if replaced else file
         note(f'next: git add {what} && git commit -m "Initial data of {service} for other keys"')
     return 0
 
 
-def _replace_sealing_key(options: SharedOptions, repository: Repository, keys: list[str]) -> Iterator[str]:
+def _replace_sealing_key(revision: Revision, keys: list[str]) -> Iterator[str]:
     """Make another key that seals what the state holds: who opened the old one could read all that comes.
 
     Returns what to say of it.
@@ -159,10 +141,9 @@ def _replace_sealing_key(options: SharedOptions, repository: Repository, keys: l
     from reconciler.model.settings import OWN
     from reconciler.secrets.initial_data import FOLDER, put_initial_data
 
-    context = context_of(options)
-    tree = context.checkout.worktree()  # as it is now that the file is written
+    tree, data, gnupg = revision.tree, revision.initial_data, revision.gnupg
     try:
-        force = Here(context).force
+        force = Here(revision.context).force
         if not force.location.exists():
             return
         with closing(force.location.writer()) as ledger:
@@ -171,16 +152,15 @@ def _replace_sealing_key(options: SharedOptions, repository: Repository, keys: l
                 if vault.fault is not None:
                     yield f"the state's sealing key stays as it is: {vault.fault}"
                 return
-            gnupg = repository.gnupg
-            known = {name for key in repository.data.recipients(tree) for name in (key, *gnupg.ids(key))}
+            known = {name for key in data.recipients(tree) for name in (key, *gnupg.ids(key))}
             fingerprint = stage(ledger, vault.sealer, keys, known=known, gnupg=gnupg).fingerprint
         if trust_of(force).fingerprint is None:
             yield "the state's sealing key is replaced by the next pass, or by the daemon when this is committed"
             return
-        values = repository.data.read(tree, OWN) or {}
+        values = data.read(tree, OWN) or {}
         if values.get(SEALING_KEY) != fingerprint:
-            file, message = repository.data.with_value(tree, OWN, SEALING_KEY, fingerprint)
-            put_initial_data(repository.checkout.root / file, message)
+            file, message = data.with_value(tree, OWN, SEALING_KEY, fingerprint)
+            put_initial_data(revision.context.checkout.root / file, message)
     except ReconcilerError as error:
         yield f"the state's sealing key stays as it is: {error}"
         return
@@ -198,8 +178,8 @@ def check(options: SharedOptions, integration: str | None) -> int:
     from reconciler.repository.git.checkout import ignored_edits
     from reconciler.secrets.initial_data import FOLDER
 
-    repository = Repository.of(options)
-    found = _found(repository, integration)
+    revision = on_disk(options)
+    found = _found(revision, integration)
     wrong = [each for each in found if each.wrong]
     headline = f"{len(found) - len(wrong)} of {len(found)} complete"
     lines = [(each.service, line) for each in found for line in each.lines()]
@@ -209,10 +189,10 @@ def check(options: SharedOptions, integration: str | None) -> int:
         [headline, *(printable(f"{service}: {line}") for service, line in lines)],
         markdown=[f"**{headline}**", "", *(f"- {code(service)}: {code(line)}" for service, line in lines)],
     )
-    edits = [path for path in ignored_edits(repository.checkout) if path.startswith(f"{FOLDER}/")]
+    edits = [path for path in ignored_edits(revision.context.checkout) if path.startswith(f"{FOLDER}/")]
     if edits:
         note(f"not committed, and so not used yet: {', '.join(edits)}")
-    for key in repository.gnupg.expired:
+    for key in revision.gnupg.expired:
         note(f"key {key} has expired: it still opens files; extend it before something is to be encrypted to it")
     for service in sorted({each.service for each in wrong if each.missing}):
         note(f"next: `reconcile initial-data set {service}`")
@@ -242,20 +222,21 @@ class _Checked(Frozen):
         return lines or [f"complete{f', {where}' if self.file else ', nothing is asked for'}"]
 
 
-def _found(repository: Repository, integration: str | None) -> list[_Checked]:
+def _found(revision: Revision, integration: str | None) -> list[_Checked]:
     from reconciler.secrets.initial_data import FOLDER, service_of
 
-    names = {file.path: service_of(file.path.removeprefix(f"{FOLDER}/")) for file in repository.tree.files(FOLDER)}
+    files, tree = revision.files, revision.tree
+    names = {file.path: service_of(file.path.removeprefix(f"{FOLDER}/")) for file in tree.files(FOLDER)}
     paths = {service: path for path, service in names.items() if service is not None}
     if integration is not None:
-        wanted = [_needed_data_of(repository.files, integration)]
+        wanted = [_needed_data_of(files, integration)]
     else:
-        known = _all_needed_data(repository.files)
+        known = _all_needed_data(files)
         strays = [NeededData(name) for name in sorted(paths.keys() - known.keys())]
         wanted = [each for each in known.values() if each.required or each.service in paths] + strays
-        if unread := sorted({*repository.files.broken["manifests"], *repository.files.broken["imports"]}):
+        if unread := sorted({*files.broken["manifests"], *files.broken["imports"]}):
             note(f"not looked at, for their file has an error: {', '.join(unread)}")
-    opened = repository.data.read_all(repository.tree, [each.service for each in wanted])
+    opened = revision.initial_data.read_all(tree, [each.service for each in wanted])
     return [_compare(each, opened[each.service], paths.get(each.service)) for each in wanted]
 
 
@@ -271,16 +252,16 @@ def _compare(wanted: NeededData, values: dict[str, str] | SecretsError | None, p
     return _Checked(wanted.service, path, known, missing, unknown)
 
 
-def keys_of(repository: Repository, given: list[str]) -> list[str]:
+def keys_of(revision: Revision, given: list[str]) -> list[str]:
     """Choose the keys to encrypt to. Raises before a secret is typed if there is none, or one cannot be used."""
-    keys = given or repository.data.recipients(repository.tree)
+    keys = given or revision.initial_data.recipients(revision.tree)
     if not keys:
         raise UsageError(
             "nothing in config/initial_data tells whom to encrypt to: give --recipient, with the id, fingerprint or "
             "address of a key that the daemon's machine can open (`gpg --list-keys`)"
         )
     for key in keys:
-        if not key.startswith("age1") and (why := repository.gnupg.unusable(key)) is not None:
+        if not key.startswith("age1") and (why := revision.gnupg.unusable(key)) is not None:
             raise SecretsError(why)
     return keys
 

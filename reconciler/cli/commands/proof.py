@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.commands.initial_data import Repository, keys_of
+from reconciler.cli.commands.initial_data import keys_of, on_disk
 from reconciler.cli.context import Here, run_in_context, suggest_from_ledger
 from reconciler.cli.options import (
     FilePath,
@@ -195,11 +195,11 @@ def _new_key(options: SharedOptions, recipients: tuple[str, ...], *, replace: bo
     from reconciler.secrets.checkpoint import SigningKey
     from reconciler.secrets.initial_data import encrypt_initial_data
 
-    repository = Repository.of(options)
-    values = repository.data.read(repository.tree, OWN) or {}
+    revision = on_disk(options)
+    values, checkout = revision.own(), revision.context.checkout
     if values.get(KEY) and not replace:
         raise SecretsError(f"there is a {KEY} already; after --replace, earlier checkpoints need its public key")
-    made = SigningKey.new(origin_of(repository.checkout))
-    keys = keys_of(repository, list(recipients))
-    path = encrypt_initial_data(repository.checkout.root, OWN, {**values, KEY: made.reveal()}, keys, repository.gnupg)
-    return SigningKey(made).public, path.relative_to(repository.checkout.root).as_posix()
+    made = SigningKey.new(origin_of(checkout))
+    keys = keys_of(revision, list(recipients))
+    path = encrypt_initial_data(checkout.root, OWN, {**values, KEY: made.reveal()}, keys, revision.gnupg)
+    return SigningKey(made).public, path.relative_to(checkout.root).as_posix()
