@@ -35,25 +35,21 @@ def with_item(raw: bytes, file: str, key: str, item: Any) -> bytes:
     there = data.get(key) if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(there, list | None):
         raise NotWritable(f"{file}: {key} is no list: mend the file first")
+    if there is None:
+        return with_value(raw, file, (key,), [item])
     text, root, eol = _parsed(raw, file)
-    wanted = {**data, key: [*(there or []), item]}
-    if key not in root.keys:
-        edited = _with_key(text, root, key, [item], eol=eol)
-    elif there is None:
-        edited = _put(text, root.keys[key], [item], eol)
-    elif root.keys[key].flow:
-        node = root.keys[key]
+    node = root.keys[key]
+    if node.flow:
         at, comma = (node.items[-1].end, ", ") if node.items else (node.start + text[node.start :].find("[") + 1, "")
         edited = f"{text[:at]}{comma}{flow(item)}{text[at:]}"
     else:
-        node = root.keys[key]
         dash = _DASH.match(text, node.start)
         column = 0 if dash is None else _column(text, dash.end() - 1)
         edited = _after(text, node.end, block_item(item, column), eol)
-    return _checked(raw, file, edited, wanted)
+    return _checked(raw, file, edited, {**data, key: [*there, item]})
 
 
-def with_value(raw: bytes, file: str, path: tuple[str, ...], value: Any, *, order: tuple[str, ...]) -> bytes:
+def with_value(raw: bytes, file: str, path: tuple[str, ...], value: Any, *, order: tuple[str, ...] = ()) -> bytes:
     """Set the value of a top-level key, or of a key of a map there.
 
     A key that is not there is inserted after the last of those that stand before it in `order`, else at the end.

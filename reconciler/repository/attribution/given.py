@@ -13,9 +13,10 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from reconciler.model.attribution import Attribution, Unattributed
+from reconciler.model.errors import RepositoryError
 from reconciler.model.grant import Grant, Key
 from reconciler.model.log import event_log
-from reconciler.repository.attribution.provenance import WALKED, Provenance, TooLarge, Traced
+from reconciler.repository.attribution.provenance import WALKED, Provenance, Traced
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.extent import UNREADABLE
@@ -194,13 +195,13 @@ def changed_since(checkout: Checkout, desired: Desired, base: str | None) -> lis
 
     It compares two revisions, and may be called in a thread.
     """
-    if desired.revision == base or (provenance := _provenance(checkout, desired)) is None:
+    if checkout.repository is None or desired.revision in (base, WORKTREE):
         return []
-    try:
-        follows = base is not None and provenance.descends(desired.revision, base)
-        changed = provenance.changed(base, desired.revision) if base is not None and follows else None
-    except (*UNREADABLE, TooLarge):
-        changed = None
+    changed: frozenset[str] | None = None
+    with suppress(*UNREADABLE, RepositoryError):
+        own = Checkout.open(checkout.root)  # another thread's may not be used in this one
+        if base is not None and own.has(base) and own.descends(desired.revision, base):
+            changed = own.changed(own.at(base), own.at(desired.revision))
     broken = desired.broken_hires  # such a file may count later without a change of its own
     if changed is None or any(path.startswith("config/sequences/") for path in changed):
         return [*desired.hires, *broken]

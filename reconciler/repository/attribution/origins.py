@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import pygit2
 from pygit2.enums import SortMode
@@ -14,9 +13,6 @@ from pygit2.enums import SortMode
 from reconciler.model.errors import RepositoryError
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import object_at
-
-if TYPE_CHECKING:  # `status` of those who have everything reads no commit
-    from reconciler.repository.attribution.provenance import Provenance
 
 MOST = 1000
 """The most commits that are looked at for a change; as many are not taken over at once."""
@@ -91,8 +87,6 @@ class LastChanges:
         Of a sequence, the files that include it count too. Commits are those of the first parents: what a branch
         changed counts from its merge on. The revision itself is returned where no such commit is near.
         """
-        from reconciler.repository.attribution.provenance import TooLarge
-
         repository = self._checkout.repository
         if repository is None or not self._checkout.has(revision):
             return revision
@@ -103,18 +97,12 @@ class LastChanges:
                 if before is None or self._is_of(self._changed(commit.id, before.id), before, source, hire):
                     return str(commit.id)
                 commit = before
-        except (KeyError, pygit2.GitError, TooLarge):  # a shallow clone ends here
+        except (KeyError, pygit2.GitError, RepositoryError):  # a shallow clone ends here
             pass
         return revision
 
-    @cached_property
-    def _provenance(self) -> Provenance:
-        from reconciler.repository.attribution.provenance import Provenance
-
-        return Provenance(self._checkout.root)
-
     def _changed_files(self, commit: pygit2.Oid, before: pygit2.Oid) -> frozenset[str]:
-        return frozenset(self._provenance.changed(str(before), str(commit)))
+        return self._checkout.changed(self._checkout.at(str(before)), self._checkout.at(str(commit)))
 
     def _is_of(self, changed: frozenset[str], before: pygit2.Commit, source: str, hire: str) -> bool:
         """Whether one of the changed files is a hire's, or gave what an entry of the `source` gives."""

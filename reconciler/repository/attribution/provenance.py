@@ -122,11 +122,6 @@ class Provenance:
         if any(waiting.values()):  # they came past `known`, by a branch that is older
             self._walk(waiting, order, known, hidden=None)
 
-    def changed(self, old: str, new: str) -> set[str]:
-        """Return the files that differ between two revisions."""
-        found = self._difference(_commit(self._repository, new).tree, _commit(self._repository, old).tree)
-        return found.now.keys() | found.was.keys()
-
     def descends(self, revision: str, known: str) -> bool:
         """Whether a revision has one that was acted on in its history."""
         try:
