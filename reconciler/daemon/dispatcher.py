@@ -10,11 +10,12 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from time import monotonic
+from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
 from reconciler.daemon.runtime import GRACE_SECONDS, Runtime
-from reconciler.daemon.slices import Lane, Make, Outdated, Queues, Slice, SliceRunner, by_service
+from reconciler.daemon.slices import Lane, Make, Outdated, Queues, Slice, by_service
 from reconciler.engine.apply.claims import Claims
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.run.runner import PassRunner
@@ -30,10 +31,16 @@ from reconciler.notify.delivery import Notifier
 from reconciler.notify.rules import CheckStreak, NewsKind, outages
 from reconciler.requests.tasks import MAX_HIRES
 
+if TYPE_CHECKING:  # what it needs for a server's state is loaded where there is one
+    from reconciler.daemon.fleet.member import Fleet
+
 log = structlog.get_logger()
 
 OnPass = Callable[[Report, timedelta, str], None]
 """Called after each pass that completed: its report, how long it took, and what it was for."""
+
+SliceRunner: TypeAlias = "Queues | Fleet"
+"""What queues slices, and has each one made when its service is free."""
 
 MakeRunner = Callable[[Runtime, Make], SliceRunner]
 """Returns the runner that makes slices by calling the second argument."""

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
+from reconciler.daemon.dispatcher import SliceRunner
 from reconciler.daemon.freshness import NOTE, noted
 from reconciler.daemon.runtime import Runtime
-from reconciler.daemon.slices import SliceRunner
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError

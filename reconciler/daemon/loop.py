@@ -14,7 +14,7 @@ from functools import partial
 from time import monotonic
 
 from reconciler.daemon.approving import Approving
-from reconciler.daemon.dispatcher import Dispatcher, OnPass
+from reconciler.daemon.dispatcher import Dispatcher, OnPass, SliceRunner
 from reconciler.daemon.events import EventChecks
 from reconciler.daemon.fetching import Fetching, PushRelay
 from reconciler.daemon.hooked import GIT, LATE, HookLog
@@ -22,7 +22,7 @@ from reconciler.daemon.publishing import Publishing
 from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.runtime import Runtime
 from reconciler.daemon.schedule import Schedule
-from reconciler.daemon.slices import Lane, Make, Queues, SliceRunner
+from reconciler.daemon.slices import Lane, Make, Queues
 from reconciler.daemon.survey import Survey
 from reconciler.engine.apply.commands import changes_of, end_locks, scope_of
 from reconciler.ledger.entries import Command

@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from itertools import chain
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from reconciler.daemon.runtime import Runtime
 from reconciler.engine.observe.listings import Listings
-from reconciler.engine.run.runner import Leases, LockedState
+from reconciler.engine.run.runner import LockedState
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Key
@@ -54,49 +54,6 @@ class Slice(Frozen):
 
 Make = Callable[[Slice], Awaitable[bool]]
 """Makes a slice; returns False if the ledger or this clone failed, and it has to be made again."""
-
-
-class SliceRunner(Leases, Protocol):
-    """Queues slices, and has each one made when its service is free."""
-
-    @property
-    def exclusive(self) -> bool:
-        """Whether this process has every service to itself."""
-
-    @property
-    def unreachable(self) -> str | None:
-        """Why the state cannot be reached; None if it can, or if only the next write will show it."""
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process decides what is due."""
-
-    @property
-    def stale(self) -> Mapping[str, Stale | None]:
-        """Since when, and why, each other member takes over no new commit; None for one that does."""
-
-    @property
-    def at_risk(self) -> bool:
-        """Whether slices that override the guard are in this process's memory alone, and would be lost with it."""
-
-    @property
-    def waiting(self) -> frozenset[Key]:
-        """The single grants whose slice is known to wait or to be under way."""
-
-    def put(self, slices: Sequence[Slice], *, at_most: int | None = None) -> None:
-        """Queue slices of one service, each after those before it in its lane; none if `at_most` wait."""
-
-    def clear(self, services: Collection[str]) -> None:
-        """Drop what waits in the interval's lane of services, and does not override the guard.
-
-        A sweep includes it.
-        """
-
-    def tick(self, now: datetime) -> None:
-        """Do what is due: make slices again that the ledger failed for, determine who leads."""
-
-    async def finish(self) -> None:
-        """Begin nothing new, and await what is under way for a limited time."""
 
 
 async def by_service(
@@ -218,8 +175,11 @@ class Queues(LockedState):
     """The queues of every service, over a state that only this process writes to."""
 
     exclusive = leads = True
+    """It has every service to itself, and decides what is due."""
     unreachable = None
+    """The state can be reached, as far as is known: only the next write will show it."""
     stale: Mapping[str, Stale | None] = {}
+    """There is no other member."""
 
     def __init__(self, runtime: Runtime, make: Make) -> None:
         super().__init__(runtime.state)
@@ -245,7 +205,7 @@ class Queues(LockedState):
         return self._released > 0
 
     def put(self, slices: Sequence[Slice], *, at_most: int | None = None) -> None:
-        """Queue slices of one service; none where `at_most` wait."""
+        """Queue slices of one service, each after those before it in its lane; none where `at_most` wait."""
         queue: ServiceQueue[Slice] | None = None
         for item in slices:
             if queue is None:
