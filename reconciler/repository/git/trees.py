@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 import pygit2
 from pygit2.enums import DeltaStatus, DiffFind, FileMode, ObjectType
@@ -66,26 +66,6 @@ def _refuse_link(file: File) -> None:
         raise broken(file.path, None, why)
 
 
-class Tree(Protocol):
-    """The files of one revision."""
-
-    @property
-    def revision(self) -> str:
-        """Return the full commit id, or `worktree`."""
-
-    def files(self, folder: str) -> Iterator[File]:
-        """Yield every file under a folder, sorted by path; nothing if the folder is absent."""
-
-    def find(self, path: str) -> File | None:
-        """Return the file at a path; None if there is none."""
-
-    def has(self, folder: str) -> bool:
-        """Whether there is such a folder."""
-
-    def read(self, file: File, limit: int | None = None) -> bytes:
-        """Read a file. Raises BrokenFile if it has more than `limit` bytes, before it is in memory."""
-
-
 class CommitTree:
     """A commit's tree. All methods raise RepositoryError if git's objects are damaged or missing."""
 
@@ -123,7 +103,7 @@ class CommitTree:
                 yield path
 
     def read(self, file: File, limit: int | None = None) -> bytes:
-        """Read a file."""
+        """Read a file. Raises BrokenFile if it has more than `limit` bytes, before it is in memory."""
         _refuse_link(file)
         with self._whole(file.path):
             _kind, size = self._repository.odb.read_header(file.blob)
@@ -274,7 +254,7 @@ class FolderTree:
         return all(stat.S_ISDIR(self._mode("/".join(parts[: end + 1]))) for end in range(len(parts)))
 
     def read(self, file: File, limit: int | None = None) -> bytes:
-        """Read a file. Raises BrokenFile if it cannot be read."""
+        """Read a file. Raises BrokenFile if it cannot be read, or has more than `limit` bytes."""
         _refuse_link(file)
         try:
             with self._opened(file.path) as opened:
@@ -369,6 +349,10 @@ class OverlayTree:
         if file.path in self._new or self._tree is None:
             return self._contents[file.path]
         return self._tree.read(file, limit)
+
+
+Tree: TypeAlias = CommitTree | FolderTree | OverlayTree
+"""The files of one revision, by its full commit id, or `worktree`."""
 
 
 def lacks_folder(tree: Tree, *, hires: bool = True) -> str | None:
