@@ -280,9 +280,9 @@ class Reader:
                 continue
             parsed = self._parsed.get(file.path)
             if parsed is None or parsed.blob != file.blob:
-                first = found.files.get((file.blob, path.suffix))
+                first = found.files.get((kind.name, file.blob, path.suffix))
                 parsed = parse(tree, file, kind) if first is None else first.renamed(file.path)
-            found.files[file.blob, path.suffix] = parsed
+            found.files[kind.name, file.blob, path.suffix] = parsed
             found.parsed[file.path] = parsed
             found.problems += parsed.problems
             stems.setdefault(path.stem, []).append(parsed)
@@ -337,14 +337,14 @@ class _Loading:
     """What one load collects; a load that fails leaves nothing behind.
 
     `misnamed` are the problems of files in hires/ that are not read, by path, `hires` those that were parsed. `files`
-    and `summaries` are by content, which may stand under many names.
+    (of a kind) and `summaries` are by content, which may stand under many names.
     """
 
     def __init__(self) -> None:
         self.misnamed: dict[str, list[Problem]] = {}
         self.hires = ParsedHires()
         self.parsed: dict[str, ParsedFile] = {}
-        self.files: dict[tuple[str, str], ParsedFile] = {}
+        self.files: dict[tuple[str, str, str], ParsedFile] = {}
         self.summaries: dict[str, HireSummary] = {}
         self.problems: list[Problem] = []
         self.broken: dict[str, dict[str, list[Problem]]] = {

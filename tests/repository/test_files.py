@@ -500,6 +500,22 @@ def test_settings_under_another_name_are_not_passed_over(load) -> None:
     assert load({"config/reconciler.yaml": "# all defaults\n"}).settings.interval.total_seconds() == 600
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("sequences", "{}\n", id="nothing"),
+        pytest.param("sequences", "access: [asana]\n", id="sequence"),
+        pytest.param(
+            "imports", "type: import_users\nfile: /srv/people.csv\ndata_structure: {email: mail}\n", id="import"
+        ),
+    ],
+)
+def test_a_copy_in_another_folder_is_a_file_of_its_own(load, name: str, text: str) -> None:
+    files = load({"manifests/copied.yaml": text, f"config/{name}/copied.yaml": text, "manifests/asana.yaml": MINIMAL})
+    assert "copied" in getattr(files, name)
+    assert not [line for line in said(files) if line.startswith("config/")]
+
+
 def test_an_unchanged_file_is_not_parsed_again(tmp_path: Path, parsed: list[str]) -> None:
     repo = Repo(tmp_path / "repo")
     repo.write("hires/ada.yaml", ADA)
