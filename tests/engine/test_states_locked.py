@@ -480,6 +480,32 @@ def test_lock_holds_whatever_becomes_of_the_file(lockable, accounts, repo, how):
     assert not accounts.people.keys() - {"ada@example.com"}
 
 
+def test_lock_that_deleted_the_account_outranks_a_broken_file(machine, accounts, repo):
+    """Once its file is removed, git no longer wants it: it is revoked."""
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    machine.lock("ada")
+    machine.reconcile()
+    repo.write("hires/ada.yaml", "email: [")
+    repo.commit()
+    for _ in range(2):
+        found = row(machine.reconcile(), "ada", "tool")
+        assert (found.status, found.reason) == (Status.SUSPENDED, f"{SAID}; there is no account")
+    machine.enqueue("unlock", "ada")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.INVALID
+    repo.hire("ada", "tool")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    machine.lock("ada")
+    machine.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert (len(accounts.calls("POST")), accounts.people) == (2, {})
+
+
 def test_lock_of_who_was_renamed_is_no_lock_of_who_has_the_former_id(lockable, accounts, repo):
     lockable.lock("ada")
     lockable.reconcile()

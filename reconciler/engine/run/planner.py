@@ -287,7 +287,8 @@ class Planner:
                 self.dropped.append(record)
             else:
                 lock = self._inputs.locks.of(record.key.hire, record.email)
-                if lock is None or record.phase is Phase.REVOKED:
+                ended = record.phase is Phase.REVOKED and orphans.why_it_leaves(record) is not None
+                if lock is None or ended:
                     found.append(await orphans.plan(record))
                 else:
                     found.append(await self._locked.plan(lock, record))
