@@ -91,11 +91,6 @@ class Ledger(Generic[R_co]):
         """Whether a server has the state, which threads wait for."""
         return self._ledger.backend.remote
 
-    @property
-    def unattended(self) -> bool:
-        """Whether no process had the state when it was opened: then a crash interrupted any attempt without an end."""
-        return self._ledger.backend.unattended
-
 
 class OpenLedger(Ledger["LedgerWriter"]):
     """The ledger of one state that is open for writing, under a lease or without."""

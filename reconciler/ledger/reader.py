@@ -122,6 +122,10 @@ class Attempts(LedgerPart):
             entry_of(Attempt, row) for row in self._rows("SELECT * FROM attempts WHERE ended_at IS NULL ORDER BY id")
         ]
 
+    def interrupted(self) -> list[Attempt]:
+        """Read the attempts that a crash interrupted: those without an end, where no process has the state."""
+        return self.open() if self._backend.unattended else []
+
     def of(self, key: Key) -> list[tuple[Attempt, tuple[Sent, ...]]]:
         """Read the attempts at one grant, oldest first, with their requests."""
         query = "SELECT * FROM attempts WHERE hire = :hire AND access = :access ORDER BY id"

@@ -1,4 +1,4 @@
-"""Ctrl-C: one line, exit code 130, whatever the command waits for."""
+"""Ctrl-C: one line, exit code 130, whatever the command waits for; and what is said of an attempt after a kill."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from tests.cli.conftest import Call
 from tests.repo import Repo, Result, running_cli
 from tests.servers import AccountService, eventually
 
@@ -39,3 +40,26 @@ def test_a_pass_that_leaves_something_to_do_is_not_done(repo: Repo, accounts: Ac
         ended = running.ends()
     assert (ended.code, ended.err.splitlines()[-1]) == (130, "interrupted")
     assert ended.json["summary"] == {"present": 1, "missing": 1}
+
+
+def test_what_a_kill_cut_off_is_shown_as_the_next_pass_takes_it(
+    repo: Repo, accounts: AccountService, call: Call
+) -> None:
+    repo.manifest("saas", accounts.manifest())
+    repo.hire("ada", "saas")
+    repo.commit()
+    answer = accounts.hang(method="POST")
+    with running_cli(repo):
+        eventually(lambda: accounts.calls("POST"))
+        assert "attempt 1 (execute)" in (alive := call(repo, "explain", "ada", "saas").out)
+        assert ": running\n" in alive
+    answer.set()
+    [planned] = call(repo, "--dry-run", "--output", "json").json["grants"]
+    [known] = call(repo, "status", "--output", "json").json["grants"]
+    explained = call(repo, "explain", "ada", "saas", "--output", "json").json
+    told = ("status", "action", "attempts", "retry_at", "last_error")
+    assert [planned[name] for name in told[:3]] == ["retrying", "wait", 1]
+    for each in (known, explained):
+        assert [each[name] for name in told] == [planned[name] for name in told]
+    assert explained["last_attempts"][0]["error"] == planned["last_error"]
+    assert explained["next"][0].startswith(f"runs again at {planned['retry_at']}")

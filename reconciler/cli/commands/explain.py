@@ -23,6 +23,7 @@ from reconciler.repository.people import is_named
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from reconciler.ledger.entries import Attempt
     from reconciler.model.attribution import Attribution, Requested
     from reconciler.model.decision_inputs import Policy
     from reconciler.model.grant import Grant, Record
@@ -37,6 +38,9 @@ MAX_VALUES, MAX_ATTEMPTS, MAX_REQUESTS = 12, 2, 6
 CELL_WIDTH = 60
 SENT = ("place", "method", "url", "sent_at", "answered_at", "status_code", "outcome", "error")
 """What is shown of a request."""
+
+TRIED = ("kind", "number", "started_at", "ended_at", "error", "revision")
+"""What is shown of an attempt."""
 
 
 @click.command()
@@ -61,6 +65,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
     import asyncio
 
     from reconciler.engine.run.grants import wanted_by
+    from reconciler.engine.state import as_settled
     from reconciler.ledger.ledger import Ledger
     from reconciler.model.decision_inputs import Policy
     from reconciler.repository.attribution.given import who_gave
@@ -72,10 +77,11 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
     desired = Desired(here.files, policy.today, policy.now)
     any_day = {grant.key: grant for grant in Desired(here.files, date.min).grants(key.hire)}
     with here.state.reader() as ledger:
-        records = {record.key: record for record in ledger.grants.records([key.hire])}
+        found = {record.key: record for record in ledger.grants.records([key.hire])}
+        records = as_settled(found, left := ledger.attempts.interrupted(), policy)
         tried = ledger.attempts.of(key)
-        found = asyncio.run(who_gave(here.context.checkout, desired, Ledger(ledger), [key.hire]))
-        given = (ledger.given.of([key.hire]) | found).get(key)
+        gave = asyncio.run(who_gave(here.context.checkout, desired, Ledger(ledger), [key.hire]))
+        given = (ledger.given.of([key.hire]) | gave).get(key)
     record, in_git = records.get(key), any_day.get(key)
     wanted = wanted_by(desired.grants(key.hire), records, policy.now)
     grant = next((each for each in wanted if each.key == key), None)
@@ -111,7 +117,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
         "values": [fields(value, "name", "value", "origin", "secret") for value in explanation.values],
         "last_attempts": [
             {
-                **fields(attempt, "kind", "number", "started_at", "ended_at", "error", "revision"),
+                **fields(_ended(attempt, record) if attempt in left else attempt, *TRIED),
                 "requests_in_all": attempt.total,
                 "requests": [fields(each, *SENT) for each in sent],
             }
@@ -119,6 +125,11 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
         ],
         "next": list(explanation.following),
     }
+
+
+def _ended(attempt: Attempt, record: Record | None) -> Attempt:
+    """Return an attempt that a crash interrupted as the next pass settles it; the record is settled."""
+    return replace(attempt, ended_at=attempt.alive_at, error=record.last_error if record else None)
 
 
 def _explanation(

@@ -23,6 +23,7 @@ from reconciler.model.value import replace
 if TYPE_CHECKING:
     from reconciler.engine.context import Revision
     from reconciler.ledger.reader import LedgerReader
+    from reconciler.model.grant import Record
     from reconciler.model.report import Row
     from reconciler.repository.git.trees import Tree
 
@@ -127,7 +128,7 @@ def rows_of(
         wanted = Desired(files, date.min)  # what they want on any day
     people = files if output == "csv" else None
     leaving = Leaving(here.context.checkout, wanted)
-    for batch in batches(ledger.grants.records(hires or None)):
+    for batch in _records(here, ledger, hires):
         records = [record for record in batch if not integrations or record.integration in integrations]
         of_whom = {record.key.hire for record in records}
         given, grants, names = ledger.given.of(of_whom), leaving.grants(of_whom), names_in(people, of_whom)
@@ -139,6 +140,19 @@ def rows_of(
             row = Row.of(record, form=form, person=names.get(record.key.hire, ""), begins=begins)
             rows.append(row.wanted_by(grant, guarded=record.guarded).given_by(given.get(record.key)))
         yield from leaving.dated(ledger, rows, grants)
+
+
+def _records(here: Here, ledger: LedgerReader, hires: Collection[str]) -> Iterator[Collection[Record]]:
+    """Read the records, some at a time; what a crash interrupted is as the next pass settles it."""
+    found = batches(ledger.grants.records(hires or None))
+    if not (left := ledger.attempts.interrupted()):
+        return found
+
+    from reconciler.engine.state import as_settled
+    from reconciler.model.decision_inputs import Policy
+
+    policy = Policy.of(here.force.settings, datetime.now(UTC))
+    return (as_settled({record.key: record for record in batch}, left, policy).values() for batch in found)
 
 
 VOUCHED = {

@@ -241,8 +241,7 @@ class Planning:
         ledger, policy = self.state.ledger, self.policy
         await self.yielder.pause()
         known = {key: records.remembered(row, policy.now, self.settings.retry_delay) for key, row in rows.items()}
-        if ledger.unattended:
-            known = as_settled(known, await ledger.run(lambda reader: reader.attempts.open()), policy)
+        known = as_settled(known, await ledger.run(lambda reader: reader.attempts.interrupted()), policy)
         known |= {
             key: taken_back(row, grant, policy.now)
             for key, row in known.items()
