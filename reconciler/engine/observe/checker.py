@@ -44,10 +44,6 @@ from reconciler.transports.messages import RenderedRequest, Response
 MOST_PAGES = 100
 """The most pages of a check that is answered by a listing."""
 
-SHOWN = Present()
-"""What a listing says of an account that it shows as git wants it."""
-
-
 NOT_ASKED = Unknown("not asked")
 
 
@@ -119,7 +115,7 @@ class Checker:
         wanted = check.wanted
         try:
             if listed and wanted and await self.listings.shows(integration, prepared, wanted):
-                return SHOWN
+                return Present()
             found, answer = await self._ask_until_found(integration, prepared, exists, check)
         except (Blocked, TransportError) as error:
             return Unknown(self.redactor.redact(str(error)), cause=error.cause)

@@ -18,7 +18,7 @@ from reconciler.engine.decide.planned import (
     requests_of,
 )
 from reconciler.engine.decide.wanted import decide, decide_unasked
-from reconciler.engine.observe.checker import SHOWN, Checker, NotOffered
+from reconciler.engine.observe.checker import Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.same_account import Rivals, SameAccounts
 from reconciler.ledger.entries import GrantFilter
@@ -27,7 +27,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Stored, lends, stored_for
 from reconciler.model.decision_inputs import Policy, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable, Problem
-from reconciler.model.grant import Decision, Differences, Grant, Key, Phase, Record
+from reconciler.model.grant import Decision, Grant, Key, Phase, Record
 from reconciler.model.lock import Locks
 from reconciler.model.run import Kind
 from reconciler.model.status import Action, Status
@@ -240,12 +240,9 @@ class GrantPlanner:
     async def _checked(
         self, integration: Integration, grant: Grant, prepared: Prepared, record: Record | None
     ) -> PlannedGrant:
-        verdict, invitation = await self._inputs.checker.check(integration, prepared, record), None
-        if verdict is not SHOWN:
-            verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
-        changes: Differences = {}
-        if record is not None:
-            changes = integration.changes(prepared, record, verdict)
+        found = await self._inputs.checker.check(integration, prepared, record)
+        verdict, invitation = await self._inputs.asked(integration, prepared, found)
+        changes = {} if record is None else integration.changes(prepared, record, verdict)
         texts = _texts(integration, record)
         digest = None if record is None or record.run.digest is None else integration.digest(prepared)
         facts = Facts(verdict, integration.can, invitation, changes, digest, texts=texts)

@@ -18,7 +18,7 @@ from reconciler.model.errors import Blocked
 from reconciler.model.grant import Decision, Grant, Record
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.value import replace
-from reconciler.model.verdict import Missing, NoCheck, Unknown, Verdict
+from reconciler.model.verdict import Missing, Unknown
 
 
 class LockPlanner:
@@ -82,9 +82,7 @@ class LockPlanner:
             if (lacking := await self._inputs.checker.token(integration)) is not None:
                 raise Blocked(lacking.reason)
             prepared = self._inputs.prepared_orphan(integration, place, None)
-            verdict: Verdict = NoCheck()
-            if prepared.check is not None:
-                verdict = await self._inputs.checker.check_directly(integration, prepared)
+            verdict = await self._inputs.checker.check_directly(integration, prepared)
             verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
             required = await self._orphans.required_of(integration, prepared.grant, place)
             same = await self._orphans.same_as(integration, prepared.grant)

@@ -135,8 +135,7 @@ class OrphanPlanner:
                 return PlannedGrant(record.as_grant(), record, taken_by_hand(over), wanted=False, by_hand=True)
             unable = _unable(record, over, error, pending=await self._may_go(integration, record))
             return PlannedGrant(record.as_grant(), record, unable, wanted=False, unanswered=True)
-        has_check = integration.manifest.exists is not None
-        verdict = await self._inputs.checker.check_directly(integration, prepared) if has_check else NoCheck()
+        verdict = await self._inputs.checker.check_directly(integration, prepared)
         self._note(record.key, prepared, verdict)
         verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
         # Whether another grant is the same account matters only where something could be revoked.
