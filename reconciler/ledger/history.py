@@ -16,16 +16,7 @@ from typing import Any, Generic, TypedDict, TypeVar, Unpack
 from reconciler.ledger.browsing import PAGED, Page
 from reconciler.ledger.chain import BLOCK, END, Chain, Link, Names, leaf, root_of, verify
 from reconciler.ledger.entries import Event
-from reconciler.ledger.reading import (
-    LONG_PAGE,
-    LedgerPart,
-    Reading,
-    among,
-    in_batches,
-    in_pages,
-    moment,
-    where_of,
-)
+from reconciler.ledger.reading import LONG_PAGE, LedgerPart, Reading, among, in_batches, in_pages, moment, where_of
 from reconciler.ledger.rows import entry_of, from_json, line_of
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import EventType, Status

@@ -29,12 +29,7 @@ _STRING_OR_PLACEHOLDER = re.compile(rf'"(?:[^"\\]|\\.)*+"?|(?P<bare>{PLACEHOLDER
 
 
 def body(
-    data: Any,
-    content_type: str | None,
-    scope: Scope,
-    files: Mapping[str, tuple[str, bytes]],
-    *,
-    selects: bool = False,
+    data: Any, content_type: str | None, scope: Scope, files: Mapping[str, tuple[str, bytes]], *, selects: bool = False
 ) -> tuple[bytes | None, str | None]:
     """Return the body and its Content-Type; `files` maps a field to a file's name and content.
 

@@ -71,13 +71,7 @@ class _Bounds:
 
 
 async def items(
-    client: Client,
-    call: AnyPaged,
-    scope: Scope,
-    manifest: Manifest,
-    *,
-    pages: int | None = None,
-    most: int = LIMIT,
+    client: Client, call: AnyPaged, scope: Scope, manifest: Manifest, *, pages: int | None = None, most: int = LIMIT
 ) -> AsyncIterator[Any]:
     """Yield every item of every page; `most` bounds the bytes of a page.
 

@@ -189,12 +189,7 @@ def checked_locked(record: Record, item: PlannedGrant, now: datetime, revision: 
     """Return the record of a grant after it was planned under a lock, and the events for the history."""
     grant, decision, prepared = item.grant, item.decision, item.prepared
     new = replace(
-        record,
-        revision=revision or record.revision,
-        **decided(decision),
-        changed=False,
-        differs={},
-        guarded=False,
+        record, revision=revision or record.revision, **decided(decision), changed=False, differs={}, guarded=False
     )
     if item.wanted:
         new = replace(

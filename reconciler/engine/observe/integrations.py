@@ -385,14 +385,7 @@ class Integration(Frozen, dict=True):
             if fault is None or error.name not in {field.id for field in self.manifest.asks_for}:
                 raise
             raise Blocked(str(fault), fault.cause) from error
-        return Prepared(
-            grant=grant,
-            scope=scope,
-            snapshot=record.values,
-            stored=stored,
-            check=check,
-            kind=kind,
-        )
+        return Prepared(grant=grant, scope=scope, snapshot=record.values, stored=stored, check=check, kind=kind)
 
 
 def _text(request: Request) -> str:

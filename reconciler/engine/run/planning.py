@@ -270,11 +270,7 @@ class Planning:
         return [*replace(self.selection, hires=frozenset(chosen)).parts(hires)]
 
     async def _rows_of(
-        self,
-        known: Mapping[Key, Record],
-        moves: Mapping[Key, Key],
-        read: dict[str, Collection[Record]],
-        hire: str,
+        self, known: Mapping[Key, Record], moves: Mapping[Key, Key], read: dict[str, Collection[Record]], hire: str
     ) -> Collection[Record]:
         """Read all rows of a hire under their names now, once: those of a part as it knows them, and the others."""
         if hire not in read:
