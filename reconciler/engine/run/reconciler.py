@@ -31,7 +31,7 @@ from reconciler.engine.run.planning import ASSIGNED, Planning
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command, CommandsByGrant, Event, ValueChanges
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.vault import Vault, run_name
+from reconciler.ledger.vault import run_name
 from reconciler.model.attribution import Attribution, Unattributed
 from reconciler.model.errors import Problem
 from reconciler.model.failpoints import Failpoint
@@ -92,7 +92,7 @@ class Reconciler:
             await self._note_revision(plan)
             if plan.renamed:
                 lines = list(_renames(plan, author))
-                await self.state.ledger.run(lambda ledger: self._vault.move(ledger, plan.renamed, lines))
+                await self.state.ledger.run(lambda ledger: self.state.vault.move(ledger, plan.renamed, lines))
                 # Where git goes on to want what a row was set apart from, who gave that went with the row.
                 names = {item.grant.key for item in plan.grants if item.wanted} & plan.renamed.keys()
                 if names and plan.revision != WORKTREE:
@@ -103,11 +103,11 @@ class Reconciler:
         _log_guard(tripped)
         notifications = self.notifier.over(replace(self.revision, settings=plan.settings))
         if self.state.vault.fault is None:
-            await notifications.deliver_all(self.state.ledger, self._vault, recorded.keys(), author)
+            await notifications.deliver_all(self.state.ledger, self.state.vault, recorded.keys(), author)
         executor = Executor(
             context=self.context,
             ledger=self.state.ledger,
-            vault=self._vault,
+            vault=self.state.vault,
             services=self.services,
             plan=plan,
             author=author,
@@ -194,23 +194,23 @@ class Reconciler:
         """Write down who gave what, some hires at a time."""
         given: list[tuple[Key, Attribution]] = []
         traced: dict[str, Unattributed] = {}
+
+        def save(ledger: LedgerWriter) -> None:
+            ledger.given.save(given, traced)
+
         for hire, of_hire in found.items():
             given += of_hire.items()
             traced[hire] = untraced[hire]
             if len(given) + len(traced) >= LINES_AT_A_TIME:
-                await self.state.ledger.run(partial(_give, given=given, traced=traced))
+                await self.state.ledger.run(save)
                 given, traced = [], {}
                 await self.context.yielder.pause()
-        await self.state.ledger.run(partial(_give, given=given, traced=traced))
+        await self.state.ledger.run(save)
 
     @property
     def context(self) -> Context:
         """What lasts from pass to pass."""
         return self.revision.context
-
-    @property
-    def _vault(self) -> Vault:
-        return self.state.vault
 
     async def _write_down(
         self, plan: Plan, found: Sequence[PlannedRecord], author: str | None, yielder: Yielder
@@ -248,7 +248,7 @@ class Reconciler:
         return {item.grant.key: (item, record) for item, record, _ in found}, tripped
 
     def _drop(self, ledger: LedgerWriter, gone: Sequence[Key], ends: Sequence[Event]) -> None:
-        kept = {**{run_name(key): None for key in gone}, **self._vault.without_stored(ledger, gone)}
+        kept = {**{run_name(key): None for key in gone}, **self.state.vault.without_stored(ledger, gone)}
         ledger.drop(gone, ends, kept=kept)
 
     async def _write(
@@ -288,8 +288,8 @@ class Reconciler:
                 before={} if plan.renamed else plan.rows,
                 kept={
                     **settled,
-                    **(self._vault.without_stored(ledger, moved) if moved else {}),
-                    **(self._vault.handed_on(ledger, gone) if gone else {}),
+                    **(self.state.vault.without_stored(ledger, moved) if moved else {}),
+                    **(self.state.vault.handed_on(ledger, gone) if gone else {}),
                 },
                 noted=noted,
                 answered=answered,
@@ -340,10 +340,6 @@ def _news(ledger: LedgerWriter, since: datetime, about: Container[Key]) -> list[
 
 def _untraced_after(ledger: LedgerReader, last: str) -> dict[str, Unattributed]:
     return ledger.given.untraced_after(last, OFTEN)
-
-
-def _give(ledger: LedgerWriter, given: Sequence[tuple[Key, Attribution]], traced: Mapping[str, Unattributed]) -> None:
-    ledger.given.save(given, traced)
 
 
 def _pieces(found: Iterable[PlannedRecord]) -> Iterator[list[PlannedRecord]]:
