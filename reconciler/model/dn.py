@@ -22,6 +22,7 @@ _NAME_VALUED = frozenset(
         "aliasedobjectname",
         "assistant",
         "directreports",
+        "dn",
         "distinguishedname",
         "entrydn",
         "managedby",

@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any
 
+from reconciler.model.dn import name_valued
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.manifest import AnyCall, Manifest
 from reconciler.model.request import PAGE_TOKEN, Call, Exists, Paged, PagedListing, Request, Revoke
@@ -21,7 +22,7 @@ from reconciler.model.secret import MASK, Secret
 from reconciler.model.template import PLACEHOLDER, names, split
 from reconciler.model.value import replace
 from reconciler.requests.encode import FORM, body, structure
-from reconciler.requests.protocols import DIRECTORY, SQL, entry, scheme_of, statement
+from reconciler.requests.protocols import DIRECTORY, SQL, asks_directory, entry, names_in, scheme_of, statement
 from reconciler.requests.template import Shown, render_data, render_text, render_url, substitute, written
 from reconciler.requests.url import escape, quoted
 from reconciler.transports.address import LONGEST
@@ -131,6 +132,18 @@ def question(exists: Exists, scope: Scope, manifest: Manifest) -> Any:
 def expected(text: str, scope: Scope) -> str:
     """Render a check's `expected`. Raises MissingVariable."""
     return substitute(text, scope.now(), str)
+
+
+def account_expected(exists: Exists, scope: Scope) -> str:
+    """Render what a check expects. In a directory that is a name where `match` has names, and values are escaped in it.
+
+    Raises Blocked.
+    """
+    text, now = exists.expected or "", scope.now()
+    named = "=" in text and (name_valued(exists.match) if exists.match else "," in text)
+    if named and asks_directory(exists.url or "", now):
+        return str(names_in(text, now))
+    return expected(text, now)
 
 
 def headers_of(call: AnyCall, manifest: Manifest) -> dict[str, str]:

@@ -196,6 +196,25 @@ def test_listing_of_a_directory_compares_as_its_checks_do(
     assert call(github, "test", "directory").out == "1 case of 1 manifest passed\n"
 
 
+@pytest.mark.parametrize("rules", [{"match": "member"}, {"record": ""}, {}], ids=["match", "record", "text"])
+@pytest.mark.parametrize(
+    ("login", "there", "expect"),
+    [("a,b", "UID=A\\2Cb", "present"), ("ada", "uid=Ada", "present"), ("a,b", "uid=a", "missing")],
+)
+def test_value_in_an_expected_name_of_a_directory_is_escaped(
+    github: Repo, call: Call, rules: dict[str, Any], login: str, there: str, expect: str
+) -> None:
+    """An account that is not found is never taken away."""
+    group = "ldaps://ldap.example.com/cn=ops,dc=example,dc=com?member"
+    name = "uid={{LOGIN}},ou=people,dc=example,dc=com"
+    github.manifest("directory", {"exists": {"url": group, "expected": name, **rules}})
+    entry = {"dn": "cn=ops,dc=example,dc=com", "member": ["cn=a", f"{there},ou=people,dc=example,dc=com"]}
+    hire = {"email": "ada@example.com", "extra": {"LOGIN": login}}
+    case = {"name": "a", "hire": hire, "answers": [{"url": group, "body": [entry]}], "expect": expect}
+    github.write("manifests/directory.test.yaml", [case])
+    assert call(github, "test", "directory").out == "1 case of 1 manifest passed\n"
+
+
 def test_stored_value_and_oauth_token_are_put_in(github: Repo, call: Call) -> None:
     user = "https://api.example.com/users/{{email}}"
     oauth = {"authenticate_url": "https://api.example.com/a", "access_token": {"url": "https://api.example.com/t"}}

@@ -32,7 +32,7 @@ from reconciler.requests.excerpt import FIELDS
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.pages import first_page
 from reconciler.requests.record import Compared
-from reconciler.requests.render import AT_RUN_TIME, Rehearsal, canonical, expected, rehearse, steady
+from reconciler.requests.render import AT_RUN_TIME, Rehearsal, account_expected, canonical, rehearse, steady
 from reconciler.requests.template import render_text, render_url, written
 from reconciler.secrets.sealed import Sealer
 from reconciler.transports.messages import RenderedRequest
@@ -265,7 +265,7 @@ class Integration(Frozen, dict=True):
         if exists is None:
             return None
         now = scope.now()
-        wanted = expected(exists.expected, now) if exists.expected else None
+        wanted = account_expected(exists, now) if exists.expected else None
         if wanted == "":
             raise Blocked("exists: expected is empty for this hire: every answer would contain it")
         listed = exists.listing is not None and not orphan

@@ -30,7 +30,7 @@ from reconciler.requests.match import unready
 from reconciler.requests.pages import TokenRefused, items
 from reconciler.requests.protocols import asks_directory
 from reconciler.requests.record import Comparison, all_there, as_wanted
-from reconciler.requests.render import expected, render
+from reconciler.requests.render import account_expected, expected, render
 from reconciler.requests.template import render_data, written
 
 _Invitations = dict[str, Invited] | str
@@ -210,8 +210,8 @@ def found_by(integration: Integration, grant: Scope) -> tuple[Place, str | None]
     assert exists is not None
     assert exists.listing is not None
     try:
-        who = _folded(expected(exists.expected or "", grant))
-    except MissingVariable:
+        who = _folded(account_expected(exists, grant))
+    except Blocked:
         who = None
     return _place(integration, exists.listing, grant)[0], who
 
