@@ -116,11 +116,12 @@ def test_no_request_is_called_like_one_that_is_over_or_broken(company: Repo, cal
     assert call(company, *ASK, "--output", "json").json["request"] == f"{stem}-3"
 
 
-def test_whose_file_has_a_blank_in_its_name_can_ask(company: Repo, call: Call) -> None:
-    company.hire("eve m", email="eve@example.com", department="R&D")
+@pytest.mark.parametrize("hire", ["eve m", "eve..m"])
+def test_whose_file_has_a_name_that_no_branch_has_can_ask(company: Repo, call: Call, hire: str) -> None:
+    company.hire(hire, email="eve@example.com", department="R&D")
     company.commit()
-    done = call(company, *ASK, "--hire", "eve m", "--output", "json")
-    assert (done.code, done.json["hire"], branches(company)) == (0, "eve m", [done.json["branch"]])
+    done = call(company, *ASK, "--hire", hire, "--output", "json")
+    assert (done.code, done.json["hire"], branches(company)) == (0, hire, [done.json["branch"]])
 
 
 def repo_head(repo: Repo) -> str:
