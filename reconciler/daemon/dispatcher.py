@@ -90,7 +90,7 @@ class Dispatcher:
         A service with `at_most` passes waiting is left out: its hires are checked less often.
         """
         now, yielder = self._runtime.clock.now(), self._runtime.context.yielder
-        services = await by_service(request.selection, self._runtime.desired(), self._ledger, yielder)
+        services = await by_service(request.selection, self._runtime.active.desired, self._ledger, yielder)
         for name, whole in services.items():
             requests = (replace(request, selection=part) for part in whole.parts(MAX_HIRES))
             slices = [Slice(name, each, lane, now, listings) for each in requests]
@@ -194,7 +194,7 @@ class Dispatcher:
     async def _start_dependents(self, report: Report) -> None:
         """Make passes over new grants that need an entry that is present now; they may be of another service."""
         present = {Key(row.hire, row.access) for row in report.rows if row.status.granted}
-        desired = self._runtime.desired()
+        desired = self._runtime.active.desired
         dependents = {
             grant.key
             for hire in {key.hire for key in present}
@@ -223,7 +223,7 @@ class Dispatcher:
 
     async def _start_removed(self, report: Report) -> None:
         """Make passes over what a commit removed during a pass that found it: the commit's own saw no row of it."""
-        desired = self._runtime.desired()
+        desired = self._runtime.active.desired
         wanted = {grant.key for hire in {row.hire for row in report.rows} for grant in desired.grants(hire)}
         if removed := {Key(row.hire, row.access) for row in report.rows if not row.leaves} - wanted:
             await self.start_grants(removed, "commit")

@@ -86,7 +86,7 @@ class EventChecks:
                 self._runtime.problems.update("events", None)
 
     async def _take(self, integration: str, account: str) -> None:
-        desired, now = self._runtime.desired(), asyncio.get_running_loop().time()
+        desired, now = self._runtime.active.desired, asyncio.get_running_loop().time()
         keys = await self._keys(desired, integration, account) if account else []
         if keys:
             self._forget(now)
@@ -124,7 +124,7 @@ class EventChecks:
 
     async def _read_ahead(self) -> None:
         with suppress(RepositoryError):  # said where it is acted on
-            desired = self._runtime.desired()
+            desired = self._runtime.active.desired
             if named := _named(_telling(desired)):
                 await self._whose.of(desired, named)
 

@@ -159,7 +159,7 @@ class Daemon:
         """Tell of a pass that completed; one of the interval finds what services should have told of."""
         self._on_pass(report, took, why)
         if why == "interval":
-            manifests = self.runtime.desired().files.manifests
+            manifests = self.runtime.active.desired.files.manifests
             tell = [name for name, loaded in manifests.items() if loaded.model.events is not None]
             began = self._clock.now() - took
             self.runtime.spawn(self.hooks.look_for_lost(tell, began, self.runtime.active.settings.interval))
@@ -243,7 +243,7 @@ class Daemon:
     async def _apply_command(self, command: Command) -> None:
         """Act on a command; one that needs a pass stays in the ledger until a pass acts on it."""
         try:
-            changes = await changes_of(self._ledger, command, self.runtime.desired().service_of)
+            changes = await changes_of(self._ledger, command, self.runtime.active.desired.service_of)
             parts = command.kind != "forget" and len(changes) > 1
             if parts and not self.runner.exclusive:  # each part as soon as its service is free
                 await self._ledger.run(lambda ledger: ledger.commands.split(command, changes.values()))

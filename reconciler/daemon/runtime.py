@@ -16,7 +16,6 @@ from reconciler.engine.context import SystemClock
 from reconciler.engine.run.accepted import InForce
 from reconciler.engine.state import OpenState
 from reconciler.engine.trust import reopened
-from reconciler.repository.desired import Desired
 
 log = structlog.get_logger()
 
@@ -120,10 +119,6 @@ class Runtime:
         """How new the revision in force is."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._telling: set[asyncio.Task[None]] = set()
-
-    def desired(self) -> Desired:
-        """Return the desired state of today, at the revision in force."""
-        return self.active.desired
 
     async def reopen(self) -> None:
         """Open the state's key again where it could not be: it may be back, or the agent unlocked."""

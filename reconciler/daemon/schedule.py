@@ -86,7 +86,7 @@ class Schedule:
             self._sliced_at = now
             self._slices = []
         if selection.hires is None:
-            services = self._runtime.desired().services.values()
+            services = self._runtime.active.desired.services.values()
             manifests = {service.name: service.manifests for service in services}
             self._swept_at |= {
                 name: now for own in manifests.values() for name in own if selection.covers_some_of(name)
@@ -138,10 +138,10 @@ class Schedule:
 
     async def _count_rules(self) -> None:
         """Find the rules of the policy whose count is too low or too high, which no slice sees."""
-        desired, context, now = self._runtime.desired(), self._runtime.context, self._clock.now()
+        desired, context, now = self._runtime.active.desired, self._runtime.context, self._clock.now()
         try:
             found = await broken_counts(context.policy_rules(desired), desired, self._ledger, now, context.yielder)
-            if self._runtime.desired() is desired:  # else those of the next one are counted
+            if self._runtime.active.desired is desired:  # else those of the next one are counted
                 await self._ledger.run(partial(_recounted, found=found, now=now))
         except LedgerError as error:
             self._health.stuck("ledger", str(error))
@@ -182,7 +182,7 @@ class Schedule:
 
     @property
     def _files(self) -> Hires:
-        return self._runtime.desired().files.hires
+        return self._runtime.active.desired.files.hires
 
     async def _few(self) -> set[str] | None:
         """Return every hire that git or the ledger has; None if they are too many for one pass."""
@@ -194,7 +194,7 @@ class Schedule:
     def _read_listings_anew(self) -> None:
         """Begin with unread listings; one is read only if it serves more than a few grants."""
         self._listings = Listings(self._clock.now())
-        self._listings.expect(listed_grants(self._runtime.desired()))
+        self._listings.expect(listed_grants(self._runtime.active.desired))
 
     async def _walk(self, request: PassRequest | None, files: Hires, *, cycle: bool) -> None:
         """Queue the parts of a sweep, where one is asked for, and begin the next cycle with its hires if that is, too.
@@ -219,7 +219,7 @@ class Schedule:
 
     async def read_listing(self, integration: str) -> None:
         """Read the listing of an integration again, and compare it with git."""
-        everybody = self._everybody or [*self._runtime.desired().hires]
+        everybody = self._everybody or [*self._runtime.active.desired.hires]
         await self._survey.take(Listings(self._clock.now()), everybody, only=integration)
 
     async def _cut(self, hires: Sequence[str]) -> None:

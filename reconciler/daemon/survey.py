@@ -74,7 +74,7 @@ class Survey:
             self._problems.update("survey", None)
 
     async def _take(self, listings: Listings, everybody: Sequence[str], only: str | None) -> None:
-        active, desired = self._runtime.active, self._runtime.desired()
+        active, desired = self._runtime.active, self._runtime.active.desired
         listed = [
             (service.name, name)
             for service in desired.services.values()

@@ -62,7 +62,7 @@ def test_a_known_account_is_checked_at_once_and_once_more(monkeypatch: pytest.Mo
             context=SimpleNamespace(yielder=None),
             problems=ProblemLog(),
             ledger=SimpleNamespace(run=read),
-            desired=Desired,
+            active=SimpleNamespace(desired=Desired()),
             spawn=listed.append,
         )
         dispatcher, schedule = SimpleNamespace(start_grants=check), SimpleNamespace(read_listing=lambda name: name)
@@ -102,7 +102,7 @@ def test_who_is_called_what_is_known_from_commit_to_commit(repo: Repo, accounts:
             await until(lambda: now.active.taken_over and checks._ahead is not None and checks._ahead.done())
 
             async def whose(account: str) -> list[str]:
-                return [str(key) for key in await checks._keys(checks._runtime.desired(), "tool", account)]
+                return [str(key) for key in await checks._keys(checks._runtime.active.desired, "tool", account)]
 
             assert await whose("ada-login") == ["ada/tool"]
             assert await whose("eve-login") == ["eve/tool"]

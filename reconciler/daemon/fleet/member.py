@@ -64,7 +64,7 @@ class _SharedListings:
             return None
         if name not in self._by_name:
             listings = Listings(self._runtime.clock.now())
-            listings.expect(listed_grants(self._runtime.desired()))
+            listings.expect(listed_grants(self._runtime.active.desired))
             self._keep(name, listings)
         return self._by_name[name]
 
@@ -303,7 +303,7 @@ class Fleet(SharedState):
                 worker.cancel()
 
     def _worker_count(self, members: Sequence[Member]) -> int:
-        services = len(self._runtime.desired().services) + 1 if self._runtime.active.taken_over else 1
+        services = len(self._runtime.active.desired.services) + 1 if self._runtime.active.taken_over else 1
         return worker_count(self._member.name, [each.name for each in members if each.daemon], services)
 
 

@@ -38,7 +38,7 @@ class Programs:
 
         Where none has, a pass here blocks the grants, and says why.
         """
-        known = self._runtime.desired().services.get(service)
+        known = self._runtime.active.desired.services.get(service)
         hosts = {host for _, manifest in known.manifests.values() for host in named_hosts(manifest)} if known else set()
         wanted = {host for host in hosts if host.startswith(f"{PROGRAM}:")}
         lacking = ", ".join(sorted(wanted - self._mine))
