@@ -264,7 +264,7 @@ def service_of(name: str) -> str | None:
 
 
 def _is_misnamed(name: str) -> bool:
-    return service_of(name) is None and "/" not in name and not name.startswith((".", "README"))
+    return service_of(name) is None and not any(part.startswith((".", "README")) for part in name.split("/"))
 
 
 def _unread(name: str) -> Problem:

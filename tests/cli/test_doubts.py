@@ -39,6 +39,7 @@ def warnings(repo: Repo, call: Call) -> list[tuple[str, int | None, str]]:
         ("config/sequence/base.yaml", "did you mean sequences/?"),
         ("config/reviews/notes.txt", "not read: a review is"),
         ("config/initial_data/slack.txt", "did you mean slack.yaml.gpg?"),
+        ("config/initial_data/chat/slack.yaml.gpg", "did you mean slack.yaml.gpg?"),
     ],
 )
 def test_a_file_that_is_not_read(repo: Repo, call: Call, path: str, says: str) -> None:
@@ -48,7 +49,8 @@ def test_a_file_that_is_not_read(repo: Repo, call: Call, path: str, says: str) -
 
 
 @pytest.mark.parametrize(
-    "path", ["hires/README.md", "manifests/README", "config/.keep", "hires/.old/x.txt", "notes.txt"]
+    "path",
+    ["hires/README.md", "manifests/README", "config/.keep", "hires/.old/x", "config/initial_data/.old/x", "notes.txt"],
 )
 def test_a_file_that_may_be_there(repo: Repo, call: Call, path: str) -> None:
     repo.write(path, "whatever")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.model.errors import SecretsError
+from reconciler.model.errors import SecretsError, Severity
 from reconciler.repository.documents.events import too_large
 from reconciler.repository.git.trees import File
 from reconciler.secrets.gpg import Gnupg
@@ -58,7 +58,8 @@ def test_no_file_is_no_error(initial_data: InitialData, office: Office):
 def test_other_files_are_not_initial_data(initial_data: InitialData):
     files = tree({".sops.yaml": b"creation_rules: []", "README.md": b"text", "old/asana.yaml": b"TOKEN: x"})
     assert initial_data.read(files, "asana") is None
-    assert initial_data.problems(files) == []
+    (unread,) = initial_data.problems(files)
+    assert (unread.file, unread.severity) == ("config/initial_data/old/asana.yaml", Severity.WARNING)
     assert initial_data.recipients(files) == []
 
 
