@@ -170,7 +170,8 @@ class Dispatcher:
         """Log a pass that completed, and start passes over what depends on it."""
         now = self._runtime.clock.now()
         self._health.problem = self._runtime.active.fault
-        self._health.progressed()
+        if report.rows:  # else what is due may be in a pass that hangs
+            self._health.progressed()
         self._health.problems.update("pass", None)
         self._on_pass(report, now - began, why)
         if why != "interval" or report.executed or report.revoked or report.failures:

@@ -287,6 +287,27 @@ def test_locked_from_the_start(tool: Repo, accounts: AccountService) -> None:
     asyncio.run(walk())
 
 
+def test_passes_over_nothing_are_no_progress(tool: Repo, accounts: AccountService) -> None:
+    """While the only check hangs, passes of the interval go by, and pass over what is checked already."""
+    tool.settings(interval="1s")
+    tool.commit()
+
+    async def walk() -> None:
+        async with running(tool) as now:
+            health = now.daemon.runtime.health
+            await until(lambda: accounts.created and now.passes)
+            release = accounts.hang(1, method="GET", prefix="/users")
+            asked = len(accounts.calls("GET", "/users"))
+            await until(lambda: len(accounts.calls("GET", "/users")) > asked)
+            began, made = monotonic(), len(now.passes)
+            await until(lambda: len(now.passes) > made + 1)
+            assert not health.healthy(began + 4, timedelta(seconds=1))
+            release.set()
+            await until(lambda: health.healthy(began + 4, timedelta(seconds=1)))
+
+    asyncio.run(walk())
+
+
 def test_a_fault_of_the_program_ends_a_pass_and_not_the_daemon(
     tool: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
