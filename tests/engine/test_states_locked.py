@@ -480,22 +480,31 @@ def test_lock_holds_whatever_becomes_of_the_file(lockable, accounts, repo, how):
     assert not accounts.people.keys() - {"ada@example.com"}
 
 
-def test_lock_that_deleted_the_account_outranks_a_broken_file(machine, accounts, repo):
+@pytest.mark.parametrize("broken", ["the file", "a sequence", "a sequence that is gone"])
+def test_lock_that_deleted_the_account_outranks_a_broken_file(machine, accounts, repo, broken):
     """Once its file is removed, git no longer wants it: it is revoked."""
     repo.manifest("tool", accounts.manifest(revoke=True))
-    repo.hire("ada", "tool")
+    team = {"access": ["tool"]}
+    repo.write("config/sequences/team.yaml", team)
+    repo.hire("ada", sequences=["team"])
     repo.commit()
     machine.reconcile()
     machine.lock("ada")
     machine.reconcile()
-    repo.write("hires/ada.yaml", "email: [")
+    if broken == "the file":
+        repo.write("hires/ada.yaml", "email: [")
+    elif broken == "a sequence":
+        repo.write("config/sequences/team.yaml", "access: [")
+    else:
+        repo.remove("config/sequences/team.yaml")
     repo.commit()
     for _ in range(2):
         found = row(machine.reconcile(), "ada", "tool")
         assert (found.status, found.reason) == (Status.SUSPENDED, f"{SAID}; there is no account")
     machine.enqueue("unlock", "ada")
     assert row(machine.reconcile(), "ada", "tool").status is Status.INVALID
-    repo.hire("ada", "tool")
+    repo.hire("ada", sequences=["team"])
+    repo.write("config/sequences/team.yaml", team)
     repo.commit()
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
     machine.lock("ada")

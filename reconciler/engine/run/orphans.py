@@ -355,7 +355,8 @@ class OrphanPlanner:
 
     def unreadable(self, record: Record) -> str | None:
         """Return why the grant's file cannot be read, so that the grant is kept as it is; None if it can."""
-        given_by = () if record.phase is Phase.REVOKED else record.sequences  # of that nothing is left to keep
+        revoked = record.phase is Phase.REVOKED and record.locked is None  # of that nothing is left to keep
+        given_by = () if revoked else record.sequences
         return self._inputs.desired.unreadable(
             record.key, record.email, given_by, record.revision, source=record.source
         )
