@@ -84,7 +84,7 @@ def _of_record(
             return _absent(exists, answer, compared)
         what = f"nothing at record {exists.record}" if content is not None else "no JSON, where record is to be read"
         return Unknown(f"answered {answer.status} with what is expected, but {what}")
-    account = find(at, exists.match, expected, names if answer.directory else contains)
+    account = find(at, exists, expected, names if answer.directory else contains, compared.inactive)
     if account is None or not (found or exists.match):
         return _absent(exists, answer, compared)
     if all_there(account, compared.inactive):

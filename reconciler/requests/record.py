@@ -162,20 +162,30 @@ def as_wanted(found: Mapping[str, Any], compared: Compared) -> bool:
     return stand(compared.where) and not off and not (compared.invited and stand(compared.invited))
 
 
-def find(at: Any, match: str | None, expected: str | None, contains: Callable[[str, str], bool]) -> Any | None:
+def find(
+    at: Any, exists: Exists, expected: str | None, contains: Callable[[str, str], bool], inactive: Mapping[str, Any]
+) -> Any | None:
     """Find the account in what is at `record`; None if it is not there.
 
-    Of a list it is the item that holds `expected`, with `match` the one whose `match` equals it. `contains` says
-    whether a text holds it. What is no list is the account itself, with `match` only where that equals `expected`.
+    Of a list it is the item that holds `expected`, with `match` the one whose `match` equals it; of several the first
+    that is not `inactive`, as rendered, for one that was switched off says nothing of another. `contains` says whether
+    a text holds it. What is no list is the account itself, with `match` only where that equals `expected`.
     """
     if expected is None:
         return (at[0] if len(at) == 1 else None) if isinstance(at, list) else at
+    match, items = exists.match, at if isinstance(at, list) else [at]
     if match is not None:
-        items = at if isinstance(at, list) else [at]
-        return next((item for item in items if is_whole(walk(item, match), expected)), None)
-    if isinstance(at, list):
-        return next((item for item in at if contains(json.dumps(item, ensure_ascii=False), expected)), None)
-    return at
+        found = (item for item in items if is_whole(walk(item, match), expected))
+    elif items is at:
+        found = (item for item in items if contains(json.dumps(item, ensure_ascii=False), expected))
+    else:
+        return at
+    first = None
+    for item in found:
+        if not all_there(item, inactive):
+            return item
+        first = item if first is None else first
+    return first
 
 
 # --- when an account was last used ------------------------------------------------------------------------------------

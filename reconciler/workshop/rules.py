@@ -50,7 +50,7 @@ def check_rules(manifest: Manifest, wanted: str | None, compared: Compared, answ
     at = walk(content, exists.record or "")
     account, says_absent = None, all_there(content, compared.absent)
     if not says_absent and (there or exists.match):
-        account = find(at, exists.match, wanted, contains) if at and exists.compares else at or None
+        account = find(at, exists, wanted, contains, compared.inactive) if at and exists.compares else at or None
     yield from _pairs("absent", compared.absent, content, "" if account is not None else "the answer")
     if wanted is not None:
         follows = "" if there or exists.absent or exists.ready or not exists.expected else _unsaid(content)

@@ -13,7 +13,7 @@ from reconciler.model.request import Exists, Listing, More, Paging, Pending
 from reconciler.model.scope import steps, walk
 from reconciler.model.status import Status
 from reconciler.requests.match import contains
-from reconciler.requests.record import find
+from reconciler.requests.record import NOTHING, find
 from reconciler.requests.template import written
 from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.workshop.found import has
@@ -182,7 +182,8 @@ def _of_check(exists: Exists, tried: Tried, answer: Response) -> Any:
     check = tried.planned.prepared.check if tried.planned is not None and tried.planned.prepared is not None else None
     wanted = None if check is None else check.wanted
     at = walk(content, exists.record or "")
-    account = find(at, exists.match, wanted, contains) if exists.compares and at else None
+    inactive = NOTHING.inactive if check is None else check.compared.inactive
+    account = find(at, exists, wanted, contains, inactive) if exists.compares and at else None
     below = [exists.match or "", *exists.where, *exists.inactive, *exists.invited]
     stored = [*exists.store_data.values()]
     own = [path.removeprefix("record.") for path in stored if exists.compares and path.startswith("record.")]

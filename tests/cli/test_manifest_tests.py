@@ -196,6 +196,26 @@ def test_listing_of_a_directory_compares_as_its_checks_do(
     assert call(github, "test", "directory").out == "1 case of 1 manifest passed\n"
 
 
+@pytest.mark.parametrize("match", [{"match": "email"}, {}], ids=["match", "text"])
+@pytest.mark.parametrize(
+    ("active", "expect", "sends"),
+    [([False, True], "orphaned", 1), ([True, False], "orphaned", 1), ([False, False], "revoked", 0)],
+    ids=["second", "first", "none"],
+)
+def test_account_in_use_is_revoked_although_another_was_switched_off(
+    github: Repo, call: Call, match: dict[str, Any], active: list[bool], expect: str, sends: int
+) -> None:
+    found, gone = "https://api.example.com/users?q=ada", {"method": "DELETE", "url": "https://api.example.com/ada"}
+    exists = {"url": found, "expected": "{{email}}", "record": "", "inactive": {"active": False}, **match}
+    github.manifest("tool", {"exists": exists, "execute": [], "revoke": [gone]})
+    items = [{"email": "ada@example.com", "active": each} for each in active]
+    answers = [{"url": found, "body": [{"email": "al@example.com", "active": True}, *items]}]
+    case = {"name": "left", "orphan": True, "answers": answers, "expect": expect, "sends": [gone] * sends}
+    github.write("manifests/tool.test.yaml", [case])
+    done = call(github, "test", "tool")
+    assert done.out == "1 case of 1 manifest passed\n", done.out
+
+
 @pytest.mark.parametrize("rules", [{"match": "member"}, {"record": ""}, {}], ids=["match", "record", "text"])
 @pytest.mark.parametrize(
     ("login", "there", "expect"),
