@@ -105,7 +105,7 @@ class DryRun:
             self._unknown.owners.join(part.owners)
         self._problems.update(part.problems)
         self._spool.add_packed(part.rows)
-        return replace(plan, selection=selection, rows={}, grants=(), written={}, dropped=(), renamed={}, problems=())
+        return replace(plan, selection=selection, rows={}, grants=(), dropped=(), renamed={}, problems=())
 
     async def _count(self) -> RevisionCount | None:
         """Count the revision, as the pass does first, where only some of it is planned and no pass has met it yet."""

@@ -32,9 +32,9 @@ PlannedRecord = tuple[PlannedGrant, Record, list[Event]]
 class Plan(Frozen, kw_only=True):
     """What to do about each grant of a selection at a revision.
 
-    `rows` are the ledger's as they were read, `written` the new records, `renamed` the moves to other names, `dropped`
-    the grants that were never executed, `followed` the locks whose person has another file or address by now.
-    `judgement` is the guard's, `commands` are the manual commands for the grants.
+    `rows` are the ledger's as they were read, `renamed` the moves to other names, `dropped` the grants that were never
+    executed, `followed` the locks whose person has another file or address by now. `judgement` is the guard's,
+    `commands` are the manual commands for the grants.
     """
 
     revision: str
@@ -44,7 +44,6 @@ class Plan(Frozen, kw_only=True):
     selection: Selection
     rows: Mapping[Key, Record]
     grants: tuple[PlannedGrant, ...]
-    written: Mapping[Key, PlannedRecord]
     dropped: tuple[Record, ...]
     renamed: Mapping[Key, Key]
     problems: tuple[Problem, ...]
@@ -54,9 +53,6 @@ class Plan(Frozen, kw_only=True):
 
     def record_of(self, item: PlannedGrant) -> tuple[Record, list[Event]]:
         """Return a grant's record after this plan's observation and decision, and the events for the history."""
-        known = self.written.get(item.grant.key)
-        if known is not None and known[0] is item:  # what was held back afterwards is another
-            return known[1:]
         return written(item, self.policy.now, self.revision)[1:]
 
     def row(self, item: PlannedGrant, record: Record, redactor: Redactor) -> Row:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.engine.apply.claims import ClaimSet
-from reconciler.engine.apply.plan import PlannedRecord, written
 from reconciler.engine.decide.existing import changed_values
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.engine.decide.wanted import runs_on
@@ -71,8 +70,6 @@ class Planner:
         """What is wrong with the entries that the walk came across; filled by `plan`."""
         self.dropped: list[Record] = []
         """Records of what git no longer wants and nothing was ever done for; filled by `plan`."""
-        self.written: dict[Key, PlannedRecord] = {}
-        """What is to be written down of each grant as it is planned; filled by `plan`."""
 
     async def plan(self, on_planned: OnPlanned = no_progress) -> list[PlannedGrant]:
         """Decide on every grant of the selection, and return them in the order of hires and entries."""
@@ -86,7 +83,6 @@ class Planner:
         places = sorted({*hires, *of_hire})
         results: dict[str, list[PlannedGrant]] = {}
         queue = iter(places)
-        now, revision = self._inputs.policy.now, self._inputs.desired.revision
 
         async def work() -> None:
             for hire in queue:
@@ -98,8 +94,6 @@ class Planner:
                 planned = await self._plan_hire(hire, grants)
                 left = await self._leftovers({grant.key for grant in grants}, of_hire.get(hire, ()), planned)
                 results[hire] = [*planned, *left]
-                for item in results[hire]:  # here, where there are answers to wait for
-                    self.written[item.grant.key] = written(item, now, revision)
                 on_planned(len(results), len(places))
 
         at_once = self._at_once()

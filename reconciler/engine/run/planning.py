@@ -225,7 +225,6 @@ class Planning:
             selection=selection,
             rows=rows,
             grants=tuple(planned),
-            written=planner.written,
             dropped=tuple(planner.dropped),
             renamed=renamed,
             problems=tuple(planner.problems),
