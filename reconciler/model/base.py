@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, RootModel, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, RootModel, StringConstraints
 from pydantic_core import PydanticCustomError
 
 
@@ -108,7 +108,20 @@ Email = Annotated[str, BeforeValidator(_email)]
 LONGEST_NAME = 255
 """Characters: what names a file is no longer."""
 
-Identifier = Annotated[str, BeforeValidator(as_text), StringConstraints(min_length=1, max_length=LONGEST_NAME)]
+
+def _without_nul(value: str) -> str:
+    """Refuse what no database keeps as it is: by another name it would be another one's."""
+    if "\0" in value:
+        raise ValueError("NUL cannot stand in it")
+    return value
+
+
+Identifier = Annotated[
+    str,
+    BeforeValidator(as_text),
+    StringConstraints(min_length=1, max_length=LONGEST_NAME),
+    AfterValidator(_without_nul),
+]
 
 DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 LONGEST = timedelta(days=99_999)

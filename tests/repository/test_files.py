@@ -312,6 +312,7 @@ SEQUENCES = [
     ),
     pytest.param("access: [a, {integration: b, name: a}]", "access.1.name: 'a' stands twice", id="twice"),
     pytest.param(f"access: [{'a' * 256}]", "access.0.integration: must have at most 255 characters", id="long"),
+    pytest.param(r'access: [{integration: saas, name: "a\0"}]', "access.0.name: NUL cannot stand in it", id="nul"),
 ]
 
 

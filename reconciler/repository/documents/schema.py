@@ -288,6 +288,7 @@ _AFTER: dict[str, _Rule] = {
     "_names_are_unique": _with(uniqueItems=True),
     "_unique": _with(uniqueItems=True),
     "_zone": _with(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$"),
+    "_without_nul": _with(pattern=r"^[^\x00]*$"),
     "_one_line": _with(pattern=r"^[^\x00-\x1f\x7f]*$"),
     "_header": _with(pattern=r"^[A-Za-z0-9!#$%&'+*.^_`|~-]+$"),
     "_network": _with(pattern=r"^[0-9A-Fa-f:.]+(/[1-9][0-9]{0,2})?$"),
