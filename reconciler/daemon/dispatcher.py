@@ -170,7 +170,7 @@ class Dispatcher:
         """Log a pass that completed, and start passes over what depends on it."""
         now = self._runtime.clock.now()
         self._health.problem = self._runtime.active.fault
-        if report.rows:  # else what is due may be in a pass that hangs
+        if report.rows or self._claims.none_taken:  # else what is due may be in a pass that hangs
             self._health.progressed()
         self._health.problems.update("pass", None)
         self._on_pass(report, now - began, why)

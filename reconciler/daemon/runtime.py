@@ -88,7 +88,7 @@ class Health:
         self.due_since = self.due_since or monotonic()
 
     def progressed(self) -> None:
-        """Note that a check, a request or a pass over something is done."""
+        """Note that a check, a request or a pass is done."""
         self.progressed_at = monotonic()
 
     def stuck(self, about: str, problem: str) -> None:

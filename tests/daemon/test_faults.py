@@ -308,6 +308,23 @@ def test_passes_over_nothing_are_no_progress(tool: Repo, accounts: AccountServic
     asyncio.run(walk())
 
 
+def test_passes_where_nothing_is_due_are_progress(repo: Repo, accounts: AccountService) -> None:
+    """Those of several services may overlap for ever, so that some work always seems to be due."""
+    repo.settings(interval="1s")
+    for name in ("tool", "other"):
+        repo.manifest(name, accounts.manifest())
+    repo.hire("ada")
+    repo.commit()
+
+    async def walk() -> None:
+        async with running(repo) as now:
+            began = monotonic()
+            await until(lambda: len(now.passes) > 5)
+            assert now.daemon.runtime.health.healthy(began + 4, timedelta(seconds=1))
+
+    asyncio.run(walk())
+
+
 def test_a_fault_of_the_program_ends_a_pass_and_not_the_daemon(
     tool: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,11 @@ class Claims:
         self._wanted = {key: overrides for key, overrides in self._wanted.items() if key not in free}
         return {other: overrides for key, overrides in free.items() for other in (*self.together.pop(key, ()), key)}
 
+    @property
+    def none_taken(self) -> bool:
+        """Whether no pass has claimed a grant."""
+        return not self.taken
+
     def busy(self, key: Key) -> bool:
         """Whether a pass has claimed the grant."""
         return key in self.taken
