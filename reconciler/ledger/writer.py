@@ -132,7 +132,8 @@ class LedgerWriter(LedgerReader):
         """Rename rows and their history; two grants may swap names. Each move has its event, under the new name.
 
         `needs` has what rows need then, by their new names, where that is no longer what they needed.
-        Up to which revision it is known who gave them is unknown then: it has to be found out from all commits.
+        Up to which revision it is known who gave them is unknown then: it has to be found out from all commits. The
+        file of a renamed hire was there at the revision of its move, whether this pass plans all of its rows or not.
         """
         tables = (schema.grants, schema.attempts, schema.events, schema.given)
         between = {old: Key(f"/{new.hire}", new.access) for old, new in moves.items()}  # no file can have this name
@@ -141,7 +142,8 @@ class LedgerWriter(LedgerReader):
             {**line, "data": {"was": str(old), "place": place}}
             for place, (old, line) in enumerate(zip(moves, event_rows(events, self.session.redact), strict=True))
         ]
-        untraced = self.given.untraced({new.hire for old, new in moves.items() if old.hire != new.hire})
+        renamed = {old: line["revision"] for old, line in zip(moves, lines, strict=True) if old.hire != moves[old].hire}
+        untraced = self.given.untraced({moves[old].hire for old in renamed})
         with self.session.writing(Failpoint.RENAMED) as transaction:
             connection = transaction.connection
             # If the revision was taken over before its rows could be renamed, `given` has their new names already.
@@ -152,6 +154,8 @@ class LedgerWriter(LedgerReader):
                 values: dict[str, Any] = {"hire": there.hire, "access": there.access}
                 if table is schema.events:
                     values["was"] = sa.func.coalesce(table.c.was, table.c.hire + "/" + table.c.access)
+                elif table is schema.grants and here in renamed:
+                    values["revision"] = renamed[here]
                 connection.execute(sa.update(table).where(_is_of(table, here)).values(values))
             for key, names in needs.items():
                 connection.execute(sa.update(schema.grants).where(_is_of(schema.grants, key)).values(needs=[*names]))

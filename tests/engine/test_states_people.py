@@ -103,6 +103,30 @@ def test_rows_follow_the_address_to_a_renamed_file(machine, accounts, repo):
     assert EventType.EXECUTED in machine.events("lovelace")
 
 
+def test_address_that_changes_after_a_renaming_is_the_hires_also_where_a_pass_met_only_some_rows(
+    machine, accounts, repo
+):
+    """The rows that the pass did not plan are no sign that somebody else has the id."""
+    repo.manifest("tool", accounts.manifest())
+    accounts.route("POST", "/hook", {"ok": True})
+    repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook", "data": {"who": "{{email}}"}}]})
+    repo.hire("ada", "tool", "hook")
+    repo.commit()
+    machine.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.hire("countess", "tool", "hook", email="ada@example.com")
+    repo.commit()
+    machine.reconcile(integrations=["tool"])
+    repo.hire("countess", "tool", "hook", email="countess@example.com")
+    repo.commit()
+    report = machine.reconcile()
+    assert {(each.hire, each.access): each.status for each in report.rows} == {
+        ("countess", "tool"): Status.BLOCKED,
+        ("countess", "hook"): Status.DIFFERS,
+    }
+    assert len(accounts.calls("POST")) == 2
+
+
 @pytest.mark.parametrize("given_by", ["hire", "sequence"])
 def test_rows_follow_a_renamed_file_while_the_account_is_under_the_address_before(machine, accounts, repo, given_by):
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
