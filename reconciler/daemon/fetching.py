@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -79,8 +79,10 @@ class Fetching:
             return
         self._began_at, self.told_of = now, False
         self.began_with = active.acted_on
-        if remotes(checkout):
-            self._task = asyncio.create_task(self._fetch(git.remote, active.branch))
+        proof = None if active.settings.checkpoints is None else active.settings.checkpoints.remote
+        here = [name for name in remotes(checkout) if name == git.remote or name != proof]  # which is only written to
+        if here:
+            self._task = asyncio.create_task(self._fetch(git.remote, active.branch, here))
             self._task.add_done_callback(lambda _: self._follow_nudge())
         else:
             self._freshness.not_fetching()
@@ -143,9 +145,8 @@ class Fetching:
         found = [own, *((name, before.members.get(name), now) for name, now in told.items())]
         return [(name, was, now) for name, was, now in found if (was is None) != (now is None)]
 
-    async def _fetch(self, remote: str, branch: str) -> None:
+    async def _fetch(self, remote: str, branch: str, here: Collection[str]) -> None:
         checkout, stopped = self._runtime.context.checkout, self._clock.stopping.is_set
-        here = remotes(checkout)
         if remote in here:
             problem = await asyncio.to_thread(fetch, checkout, remote, branch, stopped=stopped)
         else:

@@ -130,6 +130,25 @@ def test_a_commit_that_names_a_remote_which_is_not_there_is_reported(
     asyncio.run(walk())
 
 
+def test_remote_that_is_for_checkpoints_alone_is_no_slip(repo: Repo, remote: Path) -> None:
+    """Where nothing is fetched, checkpoints may still go to a remote of their own."""
+
+    async def walk() -> None:
+        clock = Turned(PACE)
+        repo.git("remote", "rename", "origin", "proof")
+        repo.settings(interval="1d", git={"fetch": "1s"}, fail_stale="15m", checkpoints={"remote": "proof"})
+        repo.commit()
+        async with running(repo, clock) as now:
+            await until(lambda: now.daemon.runtime.freshness.known)
+            clock.turn(minutes=16)
+            await now.a_tick()
+            await now.a_tick()  # an absence has no event to wait for
+            assert now.daemon.runtime.freshness.problem is None
+            assert now.daemon.healthy()[0]
+
+    asyncio.run(walk())
+
+
 @pytest.fixture
 def ida() -> Iterator[PgpSigner]:
     made = PgpSigner("Ida")
