@@ -103,10 +103,9 @@ def test_rows_follow_the_address_to_a_renamed_file(machine, accounts, repo):
     assert EventType.EXECUTED in machine.events("lovelace")
 
 
-def test_address_that_changes_after_a_renaming_is_the_hires_also_where_a_pass_met_only_some_rows(
-    machine, accounts, repo
-):
-    """The rows that the pass did not plan are no sign that somebody else has the id."""
+@pytest.mark.parametrize("first", ["renamed", "readdressed"])
+def test_hire_renamed_and_readdressed_is_one_also_where_a_pass_met_only_some_rows(machine, accounts, repo, first):
+    """The rows that the pass did not plan are no sign that somebody else has the id, or that their hire left."""
     repo.manifest("tool", accounts.manifest())
     accounts.route("POST", "/hook", {"ok": True})
     repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook", "data": {"who": "{{email}}"}}]})
@@ -114,9 +113,14 @@ def test_address_that_changes_after_a_renaming_is_the_hires_also_where_a_pass_me
     repo.commit()
     machine.reconcile()
     repo.remove("hires/ada.yaml")
-    repo.hire("countess", "tool", "hook", email="ada@example.com")
+    if first == "renamed":
+        repo.hire("countess", "tool", "hook", email="ada@example.com")
+    else:
+        repo.hire("ada", "tool", "hook", email="countess@example.com")
     repo.commit()
     machine.reconcile(integrations=["tool"])
+    if first == "readdressed":
+        repo.remove("hires/ada.yaml")
     repo.hire("countess", "tool", "hook", email="countess@example.com")
     repo.commit()
     report = machine.reconcile()

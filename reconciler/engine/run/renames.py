@@ -122,9 +122,10 @@ class Renamer(Frozen, kw_only=True):
         return moves
 
     def _left_behind(self, found: Mapping[Key, Record], moves: Mapping[Key, Key]) -> dict[Key, Key]:
-        """Decide which orphans move with the other rows of a renamed hire, though no hire has their address any more.
+        """Decide which rows move with the others of a renamed hire, though no hire has their address any more.
 
-        Only the hire's file says under which address the account is now, if it was renamed at the service.
+        Only the hire's file says under which address the account is now, if it was renamed at the service. A row that
+        is no orphan was not planned since the address changed.
         """
         successors: dict[str, set[str]] = {}
         for old, new in moves.items():
@@ -136,12 +137,13 @@ class Renamer(Frozen, kw_only=True):
                 len(followed) != 1
                 or not self.desired.vanished(key.hire)
                 or self.desired.owner(record.email) is not None
-                or record.orphaned_at is None
+                or key in moves
             ):
                 continue
             (hire,) = followed
             to = Key(hire, key.access)
-            if to not in (*moves.values(), *more.values(), *(grant.key for grant in self.desired.grants(hire))):
+            wanted = {grant.key for grant in self.desired.grants(hire)} if record.orphaned_at is not None else set()
+            if to not in (*moves.values(), *more.values(), *wanted):
                 more[key] = to
         return more
 
