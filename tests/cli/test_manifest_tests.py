@@ -216,6 +216,27 @@ def test_account_in_use_is_revoked_although_another_was_switched_off(
     assert done.out == "1 case of 1 manifest passed\n", done.out
 
 
+@pytest.mark.parametrize(
+    ("active", "expect", "sends"), [([False, True], "orphaned", 1), ([False, False], "revoked", 0)], ids=["used", "off"]
+)
+def test_account_in_use_is_revoked_although_a_page_before_has_one_switched_off(
+    github: Repo, call: Call, active: list[bool], expect: str, sends: int
+) -> None:
+    url, gone = "https://api.example.com/users", {"method": "DELETE", "url": "https://api.example.com/ada"}
+    rules = {"expected": "{{email}}", "record": "users", "match": "email", "inactive": {"active": False}}
+    exists = {"url": url, **rules, "pages": {"next_page_from": "next"}}
+    github.manifest("tool", {"exists": exists, "execute": [], "revoke": [gone]})
+    urls, lists = (url, f"{url}?page=2"), [[{"email": "ada@example.com", "active": each}] for each in active]
+    answers = [
+        {"url": at, "body": {"users": users, "next": following}}
+        for at, users, following in zip(urls, lists, (urls[1], None), strict=True)
+    ]
+    case = {"name": "left", "orphan": True, "answers": answers, "expect": expect, "sends": [gone] * sends}
+    github.write("manifests/tool.test.yaml", [case])
+    done = call(github, "test", "tool")
+    assert done.out == "1 case of 1 manifest passed\n", done.out
+
+
 @pytest.mark.parametrize("rules", [{"match": "member"}, {"record": ""}, {}], ids=["match", "record", "text"])
 @pytest.mark.parametrize(
     ("login", "there", "expect"),

@@ -143,21 +143,25 @@ class Checker:
     ) -> tuple[Verdict, Response]:
         """Ask and read the answer; page by page until the account is found, where it is a listing's.
 
-        A later page that refuses the token has it renewed, and the pages read anew, once.
+        After one that is switched off, another may be in use on a later page. A later page that refuses the token has
+        it renewed, and the pages read anew, once.
         """
         first, scope, answer = await self._ask(integration, prepared)
         turner = None if exists.pages is None else PageTurner(exists, first, scope, integration.manifest)
+        off: tuple[Verdict, Response] | None = None
         while True:
             await (
                 self._yielder.turn()
             )  # tasks that waited for this one's place send first, which keeps the service busy
             found = verdict(exists, check.wanted, answer, check.compared)
-            if turner is None or not _may_go_on(found, answer, check):
-                return found, answer
+            if is_off(found):
+                off = off or (found, answer)
+            if turner is None or not _may_go_on(found, answer, exists, check):
+                return off if off is not None and isinstance(found, Missing) else (found, answer)
             items = _items(exists, answer, turner.number)
             following = None if items is None else turner.turn(answer, items)
             if following is None:
-                return found, answer
+                return off or (found, answer)
             if turner.number > MOST_PAGES:
                 return Unknown(f"not found on {MOST_PAGES} pages, and there are more"), answer
             answer = await self._send(integration, following)
@@ -307,8 +311,10 @@ class BlindChecker(Checker):
         return NOT_ASKED
 
 
-def _may_go_on(found: Verdict, answer: Response, check: Check) -> bool:
-    """Whether the account may be on a later page."""
+def _may_go_on(found: Verdict, answer: Response, exists: Exists, check: Check) -> bool:
+    """Whether the account, or another one that is in use, may be on a later page."""
+    if is_off(found):
+        return isinstance(walk(answer.json(), exists.record or ""), list)
     if isinstance(found, Missing):
         return not all_there(answer.json(), check.compared.absent)
     # Only the last page can say as `absent` does that there is no such account.
