@@ -254,6 +254,15 @@ def test_check_reads_a_hundred_pages_and_then_does_not_know(machine, service, re
     assert len(service.calls("GET")) == 100
 
 
+def test_account_switched_off_on_one_of_endless_pages_is_that(machine, service, repo):
+    off = {"members": [{"user": {"email": "ada@example.com"}, "active": False}]}
+    service.route("GET", "/members", lambda got: {**off, "next": int(got.query.get("page", ["1"])[0]) + 1})
+    wanted(repo, paged(service, inactive={"active": False}))
+    planned = row(machine.plan(), "ada", "tool")
+    assert planned.status is Status.DIFFERS
+    assert "switched off" in planned.reason
+
+
 def test_check_counts_pages_up_to_the_total(machine, service, repo):
     def offset(received: Received) -> Any:
         at = int(received.query["at"][0])

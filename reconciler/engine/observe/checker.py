@@ -150,9 +150,7 @@ class Checker:
         turner = None if exists.pages is None else PageTurner(exists, first, scope, integration.manifest)
         off: tuple[Verdict, Response] | None = None
         while True:
-            await (
-                self._yielder.turn()
-            )  # tasks that waited for this one's place send first, which keeps the service busy
+            await self._yielder.turn()  # tasks that waited for its place send first, which keeps the service busy
             found = verdict(exists, check.wanted, answer, check.compared)
             if is_off(found):
                 off = off or (found, answer)
@@ -163,7 +161,7 @@ class Checker:
             if following is None:
                 return off or (found, answer)
             if turner.number > MOST_PAGES:
-                return Unknown(f"not found on {MOST_PAGES} pages, and there are more"), answer
+                return off or (Unknown(f"not found on {MOST_PAGES} pages, and there are more"), answer)
             answer = await self._send(integration, following)
             if answer.status == 401 and integration.connection is not None and not renewed:
                 await integration.connection.renewed()
