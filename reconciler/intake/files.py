@@ -20,7 +20,7 @@ from reconciler.model.hire import EXTRA, Hire
 from reconciler.repository.replacing import settle, written_beside
 from reconciler.repository.reviews import REVIEWS, review_in
 
-_UNSAFE = re.compile(r"[^\w.+-]+|\.(?=\.)")
+_UNSAFE = re.compile(r"[^\w.+-]+")
 
 LONGEST = 100
 """Characters of a stem."""
@@ -32,8 +32,7 @@ ORDER = tuple(Hire.model_fields)
 def stem_of(name: str) -> str:
     """Make a new file's stem from a name in an address or a source; empty if no character fits.
 
-    Letters, digits, `.`, `_`, `+` and `-` stay, and what leads to another folder, or is in no branch's name, does not
-    (docs/hires.md, "Hire").
+    Letters, digits, `.`, `_`, `+` and `-` stay, and what leads to another folder does not (docs/hires.md, "Hire").
     """
     return _UNSAFE.sub("-", unicodedata.normalize("NFC", name)).strip(".-+")[:LONGEST]
 

@@ -294,7 +294,8 @@ class Asking:
                 already = f"{hire} has that account already, by the request {each.stem}, which holds"
                 raise NotRequestable(f"{already}; {what_for}")
         taken = {name.removeprefix(PREFIX) for name in self._branches()} | self._names_since(now - LATELY)
-        stem = _free_stem(stem_of(f"{now.date()}-{hire}-{asked.integration}"), taken)  # a branch's name has no blanks
+        named = stem_of(f"{now.date()}-{hire}-{asked.integration}").replace("..", ".-")
+        stem = _free_stem(named, taken)  # a branch's name has no blanks, and no two dots in a row
         reason = refused(self.context.reader, self.tree, stem, content, now)
         if reason is not None:
             raise NotRequestable(reason)

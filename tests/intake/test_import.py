@@ -336,6 +336,15 @@ def test_who_has_no_address_may_be_whomever_no_name_excludes(
     assert [each["hire"] for each in brought(repo).json["ended"]] == ended
 
 
+def test_who_has_another_address_is_known_by_a_name_with_two_dots(repo: Repo, hr: Service) -> None:
+    """A file that an import has made keeps its name: one more would be another hire, with accounts of their own."""
+    repo.hire("ada..l", source="hr")
+    asks(repo, hr, [person("ada..l", workEmail="ada..l@example.org")])
+    done = brought(repo, "--write")
+    assert [each["hire"] for each in done.json["left_out"]] == ["ada..l"]
+    assert sorted(files(repo)) == ["ada..l.yaml"]
+
+
 @pytest.mark.parametrize(
     ("local", "stem"),
     [
