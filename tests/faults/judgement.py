@@ -827,7 +827,8 @@ class Judgement:
             return stands
         if spared:
             return replace(stands, status="retrying")
-        return replace(stands, status="retrying", act="withdraw" if row.withdrawing else "revoke", afresh=afresh)
+        act, by_hand = "withdraw" if row.withdrawing else "revoke", orphaned.by_hand or row.by_hand
+        return replace(stands, status="retrying", act=act, afresh=afresh, by_hand=by_hand)
 
     def _guarded(
         self, git: Git, duties: Mapping[Grant, Duty], gone: Collection[Grant], *, anew: bool
