@@ -192,7 +192,7 @@ def found(record: Record | None, verdict: Present, facts: Facts, policy: Policy)
     if not can.updates:
         reason = f"{OFF}: switch it on there" if off else f"{what}; {_ways(record)}"
         return replace(decision, action=Action.NONE, reason=reason)
-    if record is None or record.as_wanted_at is None or _was_locked(record):
+    if record is None or record.as_wanted_at is None or record.locked is not None:
         return decision
     if off:  # whatever a commit changed meanwhile: to send that might switch it on
         return _drift(record, replace(decision, reason=f"{OFF} there"), policy, policy.drift.inactive)
@@ -334,14 +334,13 @@ def reason_not_to_accept(record: Record) -> str | None:
 
 
 def begins_anew(record: Record, verdict: Verdict | None) -> bool:
-    """Whether an account is gone that was locked, and that nothing has unlocked since: that is no drift."""
+    """Whether an account is gone that was locked, by a request or a person, and not unlocked: that is no drift.
+
+    What was updated, or found as git wants it, since it was switched off was unlocked.
+    """
     made = record.phase is Phase.CONFIRMED or (record.phase.unsettled and record.run.kind.updates)
-    return made and isinstance(verdict, Missing) and _was_locked(record)
-
-
-def _was_locked(record: Record) -> bool:
-    """Whether an account was locked, by a request or a person, and neither updated nor found as git wants it since."""
-    return record.locked is not None or (record.off and record.as_wanted_at is None and not record.unseen)
+    locked = record.locked is not None or (record.off and record.as_wanted_at is None and not record.unseen)
+    return made and isinstance(verdict, Missing) and locked
 
 
 def last_seen(record: Record) -> datetime | None:
