@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler.engine.context import Context, Revision
+from reconciler.engine.context import Context
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import found_by
 from reconciler.engine.observe.wiring import integrations_of
@@ -65,7 +65,7 @@ async def proposed(
 
     The listing is read with the manifest in force. The files are for the work tree, or for the new repository `into`.
     """
-    revision = Revision.at(context, in_force(context).tree)
+    revision = in_force(context)
     known_integration(revision.files, integration)
     beside = into or context.checkout.worktree()
     files = Reader().load(beside)

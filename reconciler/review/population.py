@@ -58,7 +58,6 @@ async def compared(
     context, files = revision.context, revision.files
     for name in names:
         known_integration(files, name)
-    revision = replace(revision, settings=files.settings)  # which a worktree's may be others than those in force
     trusted = Desired(files, revision.today)
     desired = beside or trusted
     people = PeopleIndex(desired)

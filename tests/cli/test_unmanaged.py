@@ -419,6 +419,26 @@ def test_each_value_of_the_form_has_a_listing_of_its_own(repo: Repo, saas: Accou
     assert "saas: not known: no access entry has the values that the list is read with" in found.out
 
 
+def test_an_edit_where_the_worktree_counts_moves_no_command_to_another_state(
+    repo: Repo, saas: AccountService, call: Call
+) -> None:
+    repo.settings(source="worktree")
+    for who in ("ada", "bob"):
+        repo.hire(who, "saas")
+    repo.commit()
+    call(repo)
+    repo.remove("hires/bob.yaml")
+    repo.settings(source="worktree", state="sqlite:///other.db", suspend=[{"hire": "ada"}])
+
+    assert kinds(call(repo, "unmanaged", "--output", "json")) == {"bob@example.com": "orphaned"}
+    assert call(repo, "adopt", "saas", "--all").out == ""
+    for command in (["--dry-run"], ["--yes"], ["status"]):
+        found = call(repo, *command, "--output", "json")
+        statuses = {each["hire"]: each["status"] for each in found.json["grants"]}
+        assert statuses == {"ada": "suspended", "bob": "orphaned"}
+    assert not (repo.root / "other.db").exists()
+
+
 def test_hire_is_read_once_for_all_listings(
     repo: Repo, saas: AccountService, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,8 +174,7 @@ def _initial(here: Here, desired: Desired, grant: Grant) -> tuple[Layer | None, 
     if not ids:
         return None, None
     try:
-        revision = replace(here.force, settings=desired.files.settings)
-        values = revision.initial_data.read(revision.tree, grant.service)
+        values = here.force.initial_data.read(here.force.tree, grant.service)
     except SecretsError:
         return sealed_layer(grant.service, ids), None
     given = {name: value for name, value in (values or {}).items() if value}

@@ -108,7 +108,7 @@ async def _planning(
     planned = replace(force, tree=tree, settings=force.settings if branch else context.settings(tree))
     ignored = _note_settings(force, tree, rev) if rev else [] if worktree else _note_ignored(force)
     _check(force, planned.files, request.selection)
-    with reading(replace(planned, tree=force.tree)) as opened:
+    with reading(force) as opened:
         ours = force if branch and tree.revision != force.tree.revision else None
         yield await Planning(planned, opened, request, in_force=ours).begin(), ignored
 

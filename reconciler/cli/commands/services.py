@@ -178,10 +178,9 @@ async def _fetched(here: Here, integration: str, field: str) -> list[Option]:
     # Only this service's manifests, so that only its initial data is decrypted.
     names = here.desired.services[here.desired.service_of(integration)].manifests
     alone = replace(files, manifests={name: files.manifests[name] for name in names})
-    revision = replace(here.force, settings=files.settings)
-    with reading(revision) as opened:
+    with reading(here.force) as opened:
         desired = Desired(alone, context.clock.now().date())
-        meant = (await integrations_of(revision, desired, opened))[integration]
+        meant = (await integrations_of(here.force, desired, opened))[integration]
         meant.reachable()
         offered = await Checker(context.redactor, Listings(context.clock.now())).options(meant, field)
     if isinstance(offered, Unknown):

@@ -325,10 +325,17 @@ def _accept_first(first: Revision, branch: str | None = None) -> InForce:
 
 
 def _as_head_says(head: Revision, branch: str | None) -> InForce:
-    """Put the commit in force; or the worktree, if its settings say so."""
+    """Put the commit in force; or the worktree, if its settings say so.
+
+    Then the worktree's settings count, but for `source` and `state`: where the ledger is, no edit changes.
+    """
     context, settings = head.context, head.settings
     if settings.source == "worktree":
-        return InForce(context, context.checkout.worktree(), settings)
+        tree = context.checkout.worktree()
+        with suppress(SettingsError):  # which whoever reads its files raises
+            committed = {"source": settings.source, "state": settings.state}
+            settings = context.settings(tree).model_copy(update=committed)
+        return InForce(context, tree, settings)
     assumed = branch is not None and context.branch is None and settings.git.branch is None
     return InForce(context, head.tree, settings, branch, assumed=assumed)
 

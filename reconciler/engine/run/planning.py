@@ -73,9 +73,9 @@ class Planning:
         self.in_force = in_force
         files = revision.files
         self._base = base = files if in_force is None else in_force.files
-        self.settings = base.settings
-        self.trusted = replace(in_force or revision, settings=base.settings)
+        self.trusted = in_force or revision
         """What says where requests go, and with which secrets."""
+        self.settings = self.trusted.settings
         self.policy = Policy.of(self.settings, context.clock.now(), removals=request.removals)
         self.desired = context.desired(files, self.policy.today)
         hires = self.desired.hires if selection.hires is None else selection.hires
