@@ -6,9 +6,14 @@ and dates are turned back into text here if a property wants text.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
+from functools import cache
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, RootModel, StringConstraints
@@ -27,6 +32,29 @@ class Model(BaseModel):
         hide_input_in_errors=True,
         defer_build=True,  # a command that only reads needs the settings' validators, and no other
     )
+
+    @classmethod
+    def descriptions(cls) -> dict[str, str]:
+        """Return what stands below each field, those of the bases too, by the key that files have for it."""
+        found: dict[str, str] = {}
+        for base in reversed(cls.__mro__):
+            if issubclass(base, Model):
+                found |= _below_fields(base.__module__)[base.__name__]
+        return {cls.model_fields[name].alias or name: text for name, text in found.items()}
+
+
+@cache
+def _below_fields(module: str) -> dict[str, dict[str, str]]:
+    """Read from its source what stands below each field of a module's classes: Python itself keeps none of it."""
+    parsed = ast.parse(inspect.getsource(sys.modules[module]))
+    return {each.name: dict(_texts(each)) for each in parsed.body if isinstance(each, ast.ClassDef)}
+
+
+def _texts(definition: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for pair in pairwise(definition.body):
+        match pair:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                yield name, " ".join(text.split())
 
 
 def _given(value: Any) -> Any:

@@ -175,11 +175,11 @@ else:
 
 
 class Sequence(Model):
-    """A bundle of access entries, with those of the sequences that it includes.
-
-    `assign` gives it to every hire for whom it holds.
-    """
+    """A bundle of access entries, with those of the sequences that it includes."""
 
     assign: ConditionMap | None = None
+    """Every hire for whom this condition holds gets the sequence without naming it."""
     include: list[Identifier] = Field(default_factory=no_entries)
+    """Other sequences whose entries this one has too; its own entry of a name wins."""
     access: AccessList = Field(default_factory=no_entries)
+    """The entries that the sequence gives."""

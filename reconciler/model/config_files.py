@@ -39,10 +39,15 @@ class IgnoredAccount(Model):
     """Accounts of one integration that need no hire's grant."""
 
     integration: Identifier
+    """The integration that the accounts are in."""
     account: Annotated[Text, Field(min_length=1)]
+    """What the account is called, without case; * stands for anything."""
     reason: Annotated[Text, Field(min_length=1)]
+    """Why nobody has to own it."""
     owner: Text | None = None
+    """Who answers for it."""
     until: Annotated[Day | None, Restricting] = None
+    """The last day that this holds."""
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -66,18 +71,31 @@ class Rule(Model):
     """One rule: what must not be held together, what entries require, or how many may hold something."""
 
     name: Identifier
+    """What messages call the rule; unique."""
     reason: Text | None = None
+    """Why there is the rule."""
     never_both: Annotated[list[Identifier], Field(min_length=2)] | None = None
+    """Access entries or integrations of which nobody may hold two."""
     must_not_have: Annotated[list[Identifier], Field(min_length=1)] | None = None
+    """Access entries or integrations that the hires meant by when may not have."""
     must_have: Annotated[list[Identifier], Field(min_length=1)] | None = None
+    """Access entries or integrations that the hire, or those meant by when, must not lose."""
     hire: Identifier | None = None
+    """Who must have them, by id."""
     when: Annotated[ConditionMap | None, Restricting] = None
+    """Whose entries: hires for whom this condition holds."""
     require: Literal["until"] | None = None
+    """until: each of these entries has an end."""
     within: Annotated[Duration | None, Restricting] = None
+    """The end comes within so many days, such as 90d."""
     integration: Identifier | None = None
+    """The integration whose grants are counted."""
     values: Annotated[dict[Text, Annotated[Text, Restricting]], Restricting] = Field(default_factory=dict)
+    """Only grants with these form values are counted."""
     at_least: Annotated[Count | None, Restricting] = None
+    """So many there have to be."""
     at_most: Annotated[Count | None, Restricting] = None
+    """So many there may be."""
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:
@@ -133,31 +151,52 @@ class ReviewLine(Model):
     """A grant, or an unmanaged account, and the decision on it. `who` is a hire or the account."""
 
     who: Text
+    """A hire's id, or the account."""
     access: Text | None = None
+    """The access entry; empty: an account that git does not know."""
     values: dict[str, Any] = Field(default_factory=dict)
+    """The form as the entry fills it in; of an account, what it is known by."""
     since: Text | None = None
+    """Since when it is there."""
     last_used: Text | None = None
+    """When it was last used, where the service says so."""
     granted_in: Text | None = None
+    """The commit that gave it."""
     author: Text | None = None
+    """Who wrote that commit."""
     approved_by: list[Text] = Field(default_factory=list)
+    """Who approved it."""
     request: Text | None = None
+    """Who asked for it, and why."""
     decision: Literal["keep", "remove"] | None = None
+    """keep or remove: yours to fill in."""
     reason: Text | None = None
+    """Why: yours to fill in."""
 
 
 class Review(Model):
     """The file. `listed` is None if the integration has no listing; `history` if it was empty."""
 
     revision: Text
+    """The commit that was reviewed."""
     read_at: Text
+    """When the service was asked."""
     listed: Count | None
+    """Accounts in the listing; empty: there is none."""
     matched: Count
+    """Accounts that a hire has a grant for."""
     ignored: Count
+    """Accounts that config/ignore.yaml names."""
     complete: Annotated[bool, Field(strict=True)]
+    """Whether the listing was read whole."""
     history: Text | None
+    """The digest of the history up to then."""
     due: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = None
+    """The day by which all lines have to be decided."""
     digest: Text
+    """The digest of all but decisions and reasons."""
     lines: list[ReviewLine]
+    """Each grant, and each account that git does not know."""
 
 
 # --- access on request ------------------------------------------------------------------------------------------------
@@ -170,12 +209,17 @@ class Requestable(Model):
     """What may be asked for of one integration, by whom, for how long."""
 
     integration: Identifier
+    """The integration that may be asked for."""
     who: Annotated[ConditionMap | None, Restricting] = None
+    """Who may ask: hires for whom this condition holds; everybody by default."""
     values: Annotated[
         dict[Text, Annotated[list[Text], BeforeValidator(one_or_more), Field(min_length=1), Restricting]], Restricting
     ] = Field(default_factory=dict)
+    """Form fields, each with the values that may be asked for; others are free."""
     longest: Annotated[Lasting | None, Restricting] = None
+    """The longest that it may be asked for, such as 24h."""
     approvers: list[Text] = Field(default_factory=list)
+    """Logins at the forge that are asked for a review."""
 
     def objection(self, hire: Hire, entry: Entry, lasts: timedelta | None) -> str | None:
         """Return why a hire may not ask for an entry of this integration that lasts so long; None where it may."""
@@ -236,10 +280,15 @@ class AccessRequest(Model):
     """One request: an access entry of a hire, why, and who asked for it when."""
 
     hire: Identifier
+    """Whom the access is for, by id."""
     access: Annotated[Entry, AfterValidator(_requested)]
+    """An access entry: integration, values, at, for or until."""
     reason: Annotated[Text, Field(min_length=1)]
+    """Why it is needed."""
     requested_by: Text | None = None
+    """Who asked."""
     requested_at: Annotated[datetime | None, BeforeValidator(_moment)] = None
+    """When."""
 
     @model_validator(mode="after")
     def _has_a_reason(self) -> Self:

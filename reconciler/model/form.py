@@ -22,8 +22,11 @@ class Item(Model):
     """One of a choice's fixed items. `id` keeps its type in `data`; a hire's value is compared with it as text."""
 
     id: Annotated[bool | int | float | str, BeforeValidator(_dated)]
+    """The value."""
     name: Text
+    """What is shown."""
     privileged: bool = False
+    """Whether it gives more than others have."""
 
 
 def _name(value: object) -> str | None:
@@ -34,24 +37,34 @@ def _name(value: object) -> str | None:
 
 
 class FormField(Paged):
-    """A field of the form. With `identity` it says which thing an entry is about.
-
-    `privileged` are the values that give more than others have; an item may say so itself.
-    """
+    """A field of the form."""
 
     id: Identifier
+    """What placeholders call the value: letters, digits and underscores."""
     name: Text = ""
+    """The label; `generate` in initial_data_form makes a fresh secret for each run."""
     description: Text = ""
+    """Where to find the value."""
     type: Literal["choice", "multiple_choice", "input", "generate"]
+    """choice, multiple_choice, input, or generate."""
     identity: bool = False
+    """The field says which thing an entry is about."""
     privileged: list[Text] = Field(default_factory=no_entries)
+    """Values that give more than others have; an item may say so itself."""
     items: list[Item] | None = None
+    """A choice's fixed options."""
     options_source: Literal["fixed list", "fetch url"] | None = None
+    """Where a choice's options come from, if both items and url are there."""
     url: Annotated[NonEmpty | None, empty_is_none] = None
+    """Where a choice's options are fetched."""
     method: Method = "POST"
+    """The HTTP method, POST by default."""
     data_from: Text = ""
+    """Dotted path in the response to the array of options."""
     choice_value: NonEmpty = "id"
+    """Which property of an option is the value."""
     choice_name: NonEmpty = "name"
+    """Which property of an option is shown."""
 
     @model_validator(mode="before")
     @classmethod

@@ -129,12 +129,14 @@ class HireRef(Model):
     """A reference to another hire's file, as manager or buddy."""
 
     hire: Identifier
+    """The stem of another hire's file."""
 
 
 class NamedChoice(Model):
     """A choice by the name of its option, instead of by its value."""
 
     name: Text
+    """The name that the option shows."""
 
 
 FormValue = NamedChoice | list[NamedChoice | bool | int | float | date | str] | bool | int | float | date | str | None
@@ -146,13 +148,21 @@ class Entry(Model):
     written_as: ClassVar[str] = "an integration's name or a map"
 
     integration: Identifier
+    """The stem of the manifest."""
     name: Identifier | None = None
+    """The entry's own name; needed where an integration stands twice."""
     values: dict[Text, FormValue] = Field(default_factory=dict)
+    """The manifest's form, filled in; a choice by its value or as {name: …}."""
     at: Annotated[At, _read_by(_at_text)] = At.model_construct(kind="commit")
+    """When it begins: commit, start, start±Nd (start-3d), or a date."""
     until: Annotated[At | None, _read_by(_until_text), Restricting] = None
+    """From then on the entry counts as removed: start±Nd, end±Nd (end+30d), a date, or a time."""
     for_: Annotated[Lasting | None, Field(alias="for"), Restricting] = None
+    """It ends so long after it was first acted on: 8h; with until, what is first."""
     keep: bool = False
+    """Reported, and never revoked on its own, once it leaves git."""
     needs: list[Identifier] = Field(default_factory=no_entries)
+    """Entries of the same hire that have to be there before."""
 
     @property
     def access(self) -> str:
@@ -192,22 +202,39 @@ class Hire(Model):
     """A person."""
 
     email: Email
+    """The person's address: what accounts are made and found with."""
     first_name: Name
+    """May be empty."""
     last_name: Name
+    """May be empty."""
     position: Text | None = None
+    """The job's title."""
     department: Text | None = None
+    """The department; sequences are often assigned by it."""
     start: Day | None = None
+    """The first day, YYYY-MM-DD."""
     end: Annotated[Day | None, Restricting] = None
+    """The last day: from the next one on every entry counts as removed."""
     phone: Text | None = None
+    """A telephone number."""
     manager: HireRef | Text | None = None
+    """The manager's full name, or {hire: ID} for another hire's file, which gives manager_email too."""
     manager_email: Email | None = None
+    """The manager's address."""
     buddy: HireRef | Text | None = None
+    """The buddy's full name, or {hire: ID} for another hire's file, which gives buddy_email too."""
     buddy_email: Email | None = None
+    """The buddy's address."""
     extra: dict[Text, Any] = Field(default_factory=dict)
+    """Further variables for manifests, by name."""
     source: Identifier | None = None
+    """The import that made the file and keeps it."""
     sequences: list[Identifier] = Field(default_factory=no_entries)
+    """The sequences that the person gets, by name."""
     access: AccessList = Field(default_factory=no_entries)
+    """What the person should have: integrations, with the values of their forms."""
     without: Annotated[list[Identifier], Restricting] = Field(default_factory=no_entries)
+    """Entries of these sequences that the person does not get, by name."""
 
     @property
     def full_name(self) -> str:

@@ -41,6 +41,7 @@ class ByAddress(Model):
     """A manager or buddy, as the hire whose address is at this path."""
 
     hire: NonEmpty
+    """Dotted path in an item to the other person's address."""
 
 
 def target(key: str) -> str:
@@ -52,25 +53,45 @@ class Import(Model):
     """Where people come from: requests to an HR system, or a CSV."""
 
     type: Literal["import_users"] | None = None
+    """import_users, as ChiefOnboarding writes it; the folder says it already."""
     name: Text = ""
+    """The name that is shown."""
     description: Text = ""
+    """What the people come from."""
     file: NonEmpty | None = None
+    """A CSV on this machine, from the repository's root; never one that git holds."""
     action: Literal["create", "update"] = "create"
+    """create: makes and changes hires' files; update: only changes them."""
     execute: list[Request] = []
+    """The requests, in order; the last one gives the people."""
     data_from: Text = ""
+    """Dotted path in a page to its array."""
     data_structure: Annotated[dict[NonEmpty, ByAddress | NonEmpty], Field(min_length=1)]
+    """Keys of a hire, each with the dotted path in an item that fills it; others go to extra."""
     next_page_from: Annotated[NonEmpty | More | None, empty_is_none] = None
+    """Dotted path in a page to the whole URL of the next one, header:Link, or a map."""
     next_page_token_from: Annotated[NonEmpty | None, empty_is_none] = None
+    """Dotted path in a page to the token of the next one."""
     next_page: Annotated[NonEmpty | None, empty_is_none] = None
+    """The URL of the next page, with {{NEXT_PAGE_TOKEN}}."""
     count_up: CountUp | None = None
+    """A query parameter that counts pages or items."""
     amount_pages_to_fetch: WholeNumber = 5
+    """So many pages are read at most; 0: all."""
     schedule: Text | None = None
+    """Read, and not acted on: whatever runs the command says when."""
     headers: Headers = {}
+    """Sent with every request that has none of its own."""
     oauth: Annotated[OAuth | None, empty_is_none] = None
+    """How a token is come by and kept fresh."""
     initial_data_form: list[InitialDataField] = []
+    """The import's secrets and settings, kept encrypted."""
     id: NonEmpty | None = None
+    """What a new file's stem is made of; default: what stands before the @ of the address."""
     leaves: NonEmpty | None = None
+    """Dotted path in an item to the last day, which fills end."""
     only: Compared = {}
+    """Paths in an item, and what stands there in the people who count."""
 
     @model_validator(mode="before")
     @classmethod

@@ -50,10 +50,15 @@ class Signature(Model):
     """An HMAC-SHA256 of the body in a header; or as Standard Webhooks have it, with an id and a time."""
 
     scheme: Literal["standard-webhooks"] | None = None
+    """standard-webhooks, which signs an id and a time as well."""
     header: NonEmpty | None = None
+    """The header with the HMAC-SHA256 of the body."""
     prefix: Text = ""
+    """What stands before it in the header, such as sha256=."""
     encoding: Literal["hex", "base64"] = "hex"
+    """How it is written."""
     secret: SecretPlaceholders
+    """{{HOOK_SECRET}}, from the initial data."""
 
     @model_validator(mode="after")
     def _names_a_header(self) -> Self:
@@ -66,15 +71,20 @@ class Token(Model):
     """A header that holds the secret itself."""
 
     header: NonEmpty
+    """The header that holds the secret."""
     value: SecretPlaceholders
+    """{{HOOK_SECRET}}, from the initial data."""
 
 
 class Events(Model):
     """How the service's events are recognized, and which path of their body names the account."""
 
     signature: Signature | None = None
+    """The signature of an event's body."""
     token: Token | None = None
+    """The header that holds the secret itself."""
     account: NonEmpty
+    """Dotted path in the body of what names the account, as the check expects it."""
 
     @model_validator(mode="after")
     def _proves_whose_they_are(self) -> Self:
@@ -93,9 +103,13 @@ class InitialDataField(Model):
     """A secret or setting of the integration; `name: generate` makes a fresh secret for each run."""
 
     id: Identifier
+    """What placeholders call the value: letters, digits and underscores."""
     name: Text = ""
+    """The label; `generate` in initial_data_form makes a fresh secret for each run."""
     description: Text = ""
+    """Where to find the value."""
     secret: bool = True
+    """false: the value may be shown."""
 
     @property
     def generated(self) -> bool:
@@ -107,8 +121,11 @@ class ExtraUserInfo(Model):
     """A field that a hire has to have under `extra`."""
 
     id: Identifier
+    """What placeholders call the value: letters, digits and underscores."""
     name: Text = ""
+    """The label; `generate` in initial_data_form makes a fresh secret for each run."""
     description: Text = ""
+    """Where to find the value."""
 
 
 PHONE = "{{phone}}"
@@ -126,9 +143,13 @@ class Notification(Model):
     """A message that is sent after the integration has run."""
 
     type: Literal["email", "text"]
+    """email or text."""
     to: Text = ""
+    """An address or a telephone number; a text without one goes to the hire's phone."""
     subject: Text = ""
+    """The subject of an email."""
     message: Text
+    """Plain text."""
 
     @model_validator(mode="after")
     def _has_a_receiver(self) -> Self:
@@ -153,10 +174,15 @@ class OAuth(Model):
     """How a token is obtained and renewed: by a person's consent, or with `grant: client_credentials` without."""
 
     grant: Literal["client_credentials"] | None = None
+    """client_credentials: the token is fetched without a person."""
     authenticate_url: Annotated[NonEmpty | None, empty_is_none] = None
+    """Where a person is sent to allow the connection."""
     access_token: Request
+    """The request that turns the code into a token."""
     refresh: Annotated[Request | None, empty_is_none] = None
+    """The request that makes a new token; without it the token is permanent."""
     without_code: bool = False
+    """A callback without a code is good."""
 
     @model_validator(mode="after")
     def _authorized_by_somebody(self) -> Self:
@@ -178,7 +204,9 @@ class Invitation(Model):
     """How long an invitation stays open, and how often it is sent again."""
 
     expires: Duration
+    """How long an invitation stays open, such as 7d."""
     resend: WholeNumber = 1
+    """How often it is sent again."""
 
 
 def _one_or_many(value: Any) -> Any:
@@ -192,23 +220,41 @@ class Manifest(Model):
     """A manifest. `service` groups manifests that share initial data, OAuth connection and limits."""
 
     service: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    """The service whose initial data, connection and limits this manifest shares."""
     name: Text = ""
+    """The name that is shown."""
     description: Text = ""
+    """What the integration does."""
     form: list[FormField] = []
+    """What can differ from one access entry to the next."""
     exists: Annotated[Exists | None, empty_is_none] = None
+    """How to find out whether the account is there."""
     execute: list[Request] = []
+    """The requests that make the account, in order."""
     update: list[Request] | Literal["execute"] = []
+    """The requests that make an account that is there as git wants it; or the word execute."""
     revoke: list[Revoke] = []
+    """The requests that take it away, in order."""
     withdraw: list[Revoke] = []
+    """The requests that take an open invitation back."""
     lock: list[Revoke] = []
+    """The requests that switch the account off without deleting it, for `reconcile lock`."""
     revoke_deletes: bool = False
+    """Whether revoke deletes the account: then it takes the place of lock only with --delete."""
     invitation: Invitation | None = None
+    """How long an invitation stays open."""
     events: Annotated[Events | None, empty_is_none] = None
+    """How the service tells that an account changed, at /hooks/<integration>."""
     headers: Headers = {}
+    """Sent with every request that has none of its own."""
     oauth: Annotated[OAuth | None, empty_is_none] = None
+    """How a token is come by and kept fresh."""
     initial_data_form: list[InitialDataField] = []
+    """The integration's secrets and settings, kept encrypted."""
     extra_user_info: list[ExtraUserInfo] = []
+    """What a hire has to give under extra."""
     post_execute_notification: Annotated[list[Notification], BeforeValidator(_one_or_many)] = []
+    """Messages that go out after a successful run."""
 
     @model_validator(mode="before")
     @classmethod

@@ -58,37 +58,46 @@ class Condition(Model):
     """`continue_if`: the attempt continues only if the response has this value at this path."""
 
     response_notation: NonEmpty
+    """Dotted path in the response."""
     value: Text
+    """The value that has to stand there."""
 
 
 class Polling(Model):
     """`polling`: send the request up to `amount` times, `interval` seconds apart, until `continue_if` holds."""
 
     interval: Annotated[int, BeforeValidator(number), Field(ge=1, le=3600)]
+    """Seconds between two tries."""
     amount: Annotated[int, BeforeValidator(number), Field(ge=1, le=100)]
+    """How many tries."""
 
 
 class RequestOptions(Model):
-    """What is sent with a URL, and which answers are a success.
-
-    `headers`, where given and not empty, replace the manifest's default ones whole. `quote` says in which language the
-    values that are put into the URL stand between quotes.
-    """
+    """What is sent with a URL, and which answers are a success."""
 
     headers: Annotated[Headers | None, empty_is_none] = None
+    """Replace the manifest's headers whole, unless empty."""
     data: Annotated[Any, empty_is_none] = None
+    """What is sent: as JSON, or as the Content-Type header says."""
     cast_data_to_json: bool = False
+    """true: without a Content-Type, data is sent as a form."""
     quote: Literal["odata", "soql"] | None = None
+    """How values in the URL are quoted: odata doubles each ', soql puts a backslash before ' and backslash."""
     status_code: Annotated[list[StatusCode] | None, empty_is_none] = None
+    """The status codes that count as success."""
     fail_when_4xx_response_code: bool = True
+    """Whether a 4xx is a failure (401, 403, 407, 408, 425 and 429 always are); false where it means: not there."""
     extra_headers: Literal["pritunl"] | None = None
+    """A request signature that the service asks for."""
 
 
 class Call(RequestOptions):
     """A single request."""
 
     url: NonEmpty
+    """Where the request goes; values in {{ }} are encoded."""
     method: Method = "POST"
+    """The HTTP method, in any case."""
 
     @property
     def mutates(self) -> bool:
@@ -103,10 +112,15 @@ class Request(Call):
     """One of the `execute` or `update` requests, or of OAuth's."""
 
     store_data: dict[Identifier, NonEmpty] = {}
+    """Names to save, each with the dotted path of its value in the response, or header:NAME."""
     continue_if: Annotated[Condition | None, empty_is_none] = None
+    """The attempt goes on only where the response has this value."""
     polling: Annotated[Polling | None, empty_is_none] = None
+    """Send again until continue_if holds."""
     save_as_file: Annotated[NonEmpty | None, empty_is_none] = None
+    """Keep the response's body as a file under this name."""
     files: dict[Identifier, NonEmpty] = {}
+    """Form fields that are files, each with the name of a saved one."""
 
     @model_validator(mode="after")
     def _polling_has_an_end(self) -> Self:
@@ -119,6 +133,7 @@ class Revoke(Request):
     """One of the `revoke` or `withdraw` requests; `expected` is text that the response must contain."""
 
     expected: Annotated[Text | None, empty_is_none] = None
+    """Text that the response must contain."""
 
 
 class CountUp(Model):
@@ -128,26 +143,37 @@ class CountUp(Model):
     """
 
     parameter: NonEmpty
+    """The query parameter."""
     first: WholeNumber = 1
+    """Its value for the first page."""
     step: Annotated[int, BeforeValidator(number), Field(ge=1)] = 1
+    """What is added for each further page."""
     total_from: NonEmpty | None = None
+    """Dotted path in a page to how many items there are in all."""
 
 
 class More(Model):
     """`next_page_from` as a map: while the flag at `more` holds, the parameter takes the value at `from`."""
 
     more: NonEmpty
+    """Dotted path in a page to the flag that says that there is another."""
     parameter: NonEmpty
+    """The query parameter that says where the next page begins."""
     origin: Annotated[NonEmpty, Field(alias="from")]
+    """Dotted path in a page to its value, such as data.-1.id."""
 
 
 class Paging(Model):
     """How to get from a page to the next: its whole URL, a token and where it goes, a flag and a value, or a count."""
 
     next_page_from: NonEmpty | More | None = None
+    """Dotted path in a page to the whole URL of the next one, header:Link, or a map."""
     next_page_token_from: NonEmpty | None = None
+    """Dotted path in a page to the token of the next one."""
     next_page: NonEmpty | None = None
+    """The URL of the next page, with {{NEXT_PAGE_TOKEN}}."""
     count_up: CountUp | None = None
+    """A query parameter that counts pages or items."""
 
     @model_validator(mode="after")
     def _one_way_on(self) -> Self:
@@ -231,6 +257,7 @@ class Ready(Call):
 
     method: Method = "GET"
     expected: Text | None = None
+    """What the answer contains where the service can be believed."""
 
     @model_validator(mode="after")
     def _expects_an_answer(self) -> Self:
@@ -243,46 +270,63 @@ class PagedListing(Paged):
     """A paged listing in which people are found by `match`."""
 
     url: NonEmpty
+    """The first page."""
     method: Method = "GET"
+    """The HTTP method, GET by default."""
     data_from: Text = ""
+    """Dotted path in a page to its array."""
     match: NonEmpty
+    """Dotted path within an item, compared with expected."""
     only: Compared = {}
+    """Paths within an item, and what stands there in the items that count."""
 
 
 class Listing(PagedListing):
     """`exists.list`: a paged listing that answers all checks, and shows unmanaged accounts."""
 
     account: NonEmpty | None = None
+    """Dotted path within an item to what the account is called; default: match."""
     fields: Annotated[dict[NonEmpty, NonEmpty], AfterValidator(_fills_a_hire)] = {}
+    """Keys of a hire, each with the dotted path within an item that fills it."""
     used: NonEmpty | None = None
+    """Dotted path within an item to when the account was last used."""
 
 
 class Pending(PagedListing):
     """`exists.pending`: a paged listing of the open invitations."""
 
     store_data: dict[Identifier, NonEmpty] = {}
+    """Names to save, each with the dotted path of its value in the item."""
 
 
 class Exists(Call):
-    """The check: the account exists if the response contains `expected`.
-
-    `record` and `match` say what of the answer the account is, `invited`, `where` and `inactive` what stands in it,
-    `absent` what an answer says where there is none. With `pages` the answer is the first page of a listing.
-    """
+    """The check: the account exists if the response contains `expected`."""
 
     method: Method = "GET"
     expected: Text | None = None
+    """The account is there when the response contains this text."""
     store_data: dict[Identifier, NonEmpty] = {}
+    """Names to save, each with the dotted path of its value in the response, record.PATH in it, or header:NAME."""
     record: Text | None = None
+    """Dotted path to the account in the answer, or to a list that has it; default: the whole answer."""
     match: NonEmpty | None = None
+    """Dotted path in the record: equal to expected as a whole, without case."""
     invited: Compared = {}
+    """Paths in the record, and what stands there while the account is only invited."""
     where: Compared = {}
+    """Paths in the record, and what git wants to stand there."""
     inactive: Compared = {}
+    """Paths in the record, and what stands there where the account is switched off."""
     absent: Compared = {}
+    """Paths in the answer, and what stands there where there is no such account."""
     pages: Annotated[Paging | None, empty_is_none] = None
+    """How to get to the next page, where the answer is a listing."""
     ready: Ready | None = None
+    """A request that has to be answered as it says before an absence counts."""
     pending: Pending | None = None
+    """A paged listing of the invitations that are open."""
     listing: Annotated[Listing | None, Field(alias="list")] = None
+    """A paged listing that answers for everybody."""
 
     @property
     def compares(self) -> bool:

@@ -7,11 +7,12 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
+from reconciler.model.addresses import host_name, listening, loopback, state_url, web_address
 from reconciler.model.base import Day, Duration, Email, Model, Restricting, Text, duration, number
 from reconciler.model.template import misuse, names
 from reconciler.model.text import hint
@@ -57,19 +58,18 @@ def _full_id(value: str) -> str:
 
 
 class Git(Model):
-    """Where commits come from. `fetch: null` never fetches.
-
-    `branch` is the one that counts; null is the one that HEAD was on when the state was made.
-
-    With `verify_signatures`, commits that no trusted key signed are not acted on; `trusted_from` is the commit after
-    which all of them are signed, by its full id, since a name could be made to mean another one.
-    """
+    """Where commits come from."""
 
     remote: Line = "origin"
+    """The remote's name."""
     branch: Line | None = None
+    """The branch that counts; null: the one that HEAD was on when the state was made."""
     fetch: Annotated[timedelta | None, BeforeValidator(_never)] = MINUTE
+    """How often; null: never."""
     verify_signatures: bool = False
+    """Act only on commits that a trusted key signed."""
     trusted_from: Annotated[Text, AfterValidator(_full_id)] | None = None
+    """At the first run: the commit after which all are signed, by its full id; a name could come to mean another."""
 
 
 def _authority_url(value: str) -> str:
@@ -91,17 +91,24 @@ class Timestamping(Model):
     """Who says when a checkpoint was there, as RFC 3161 has it, and the certificates to verify that with."""
 
     url: Annotated[Line, AfterValidator(_authority_url)]
+    """The authority's address, for RFC 3161 over HTTP."""
     ca: Annotated[Line, AfterValidator(_committed)]
+    """The file of the root certificates to verify it with, in PEM: in git, or a whole path on the machine."""
 
 
 class Checkpoints(Model):
     """Where signed checkpoints of the history go, and how often: a branch that holds nothing else, or a directory."""
 
     every: Annotated[Duration, AfterValidator(_a_second)] = HOUR
+    """How often, if the history has new lines."""
     branch: Line = "checkpoints"
+    """A branch that holds nothing else; never the one in force."""
     remote: Line | None = None
+    """Where the branch is: a remote's name or its address; git.remote where it is not given."""
     directory: Line | None = None
+    """A folder instead of a branch."""
     timestamp: Timestamping | None = None
+    """An authority that says when each checkpoint was there."""
 
     @model_validator(mode="after")
     def _goes_to_one_place(self) -> Self:
@@ -129,29 +136,37 @@ class Forge(Model):
     """Where pull requests are opened; the token is `RECONCILE_FORGE_TOKEN` of the environment."""
 
     kind: Literal["github", "gitlab", "gitea"]
+    """Which it is; gitea for Forgejo too."""
     url: Annotated[Line, AfterValidator(_forge_url)]
+    """Its address, such as https://github.com."""
     project: Annotated[Line, AfterValidator(_project)]
+    """The repository's path there, such as acme/access."""
 
 
 class Limits(Model):
-    """The limits on requests. `rate` counts requests a second to one host; null sets no limit.
-
-    A rate that lets nothing leave for hours would look like a service that hangs.
-    """
+    """The limits on requests. A rate that lets nothing leave for hours would look like a service that hangs."""
 
     concurrency: Annotated[int, Field(ge=1, le=10_000), BeforeValidator(number)] = 100
+    """Requests at one time, to all hosts."""
     per_host: Annotated[int, Field(ge=1, le=1_000), BeforeValidator(number)] = 20
+    """Requests at one time, to one host."""
     rate: Annotated[float, Field(ge=0.01, le=10_000), BeforeValidator(number)] | None = None
+    """Requests a second to one host; null: no limit."""
     timeout: Annotated[Duration, Field(gt=timedelta()), AfterValidator(_a_day_at_most)] = timedelta(seconds=30)
+    """How long one request may take."""
 
 
 class Suspension(Model):
     """Holds an integration or a hire, until a day and for a reason; without `until`, until it is removed."""
 
     integration: Text | None = None
+    """The integration that is held."""
     hire: Text | None = None
+    """The hire that is held."""
     until: Annotated[Day | None, Restricting] = None
+    """It ends at the beginning of this day."""
     reason: Text = ""
+    """Shown with every grant that is held."""
 
     @model_validator(mode="after")
     def _holds_something(self) -> Self:
@@ -168,25 +183,35 @@ class Smtp(Model):
     """The mail server; its password is `SMTP_PASSWORD` in the reconciler's initial data."""
 
     host: Line = "localhost"
+    """The server."""
     port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(number)] = 25
+    """Its port."""
     sender: Email = "reconciler@localhost"
+    """The address that mails come from."""
     starttls: Annotated[Literal["auto", "always", "never"], BeforeValidator(_starttls)] = "auto"
+    """auto: where the server offers it."""
     username: Line | None = None
+    """With the password, where the server asks for them."""
 
 
 class Twilio(Model):
     """Text messages; the token is `TWILIO_AUTH_TOKEN` in the reconciler's initial data."""
 
     account_sid: Line
+    """The account."""
     from_number: Line
+    """The number that texts come from."""
     url: Line = "https://api.twilio.com"
+    """The API's address."""
 
 
 class Alert(Model):
     """One receiver of alerts: an address or a webhook's URL."""
 
     email: Email | None = None
+    """An address."""
     webhook: Line | None = None
+    """A URL that gets a JSON object; {{NAME}} in it is a key of the reconciler's initial data."""
 
     @model_validator(mode="after")
     def _one_receiver(self) -> Self:
@@ -228,7 +253,9 @@ class Pages(Model):
     """A proxy that signs people in to the status pages: its header, and its addresses."""
 
     trusted_header: Annotated[Line, AfterValidator(_header)]
+    """The header in which the proxy names who is signed in."""
     trusted_proxies: Annotated[list[Annotated[Line, AfterValidator(_network)]], Field(min_length=1)]
+    """The addresses and networks that the proxy connects from; nobody else's header counts."""
 
     def trusts(self, peer: str) -> bool:
         """Whether a connection from this address is from the proxy."""
@@ -247,14 +274,14 @@ Healing = Literal["heal", "report"]
 
 
 class Drift(Model):
-    """What is done about an account that is gone, was changed, or is switched off at the service.
-
-    Whoever is switched off there may have been locked out on purpose.
-    """
+    """What is done about an account that is gone, was changed, or is switched off at the service."""
 
     missing: Healing = "heal"
+    """The account is gone."""
     differs: Healing = "heal"
+    """Somebody changed it at the service."""
     inactive: Healing = "report"
+    """Somebody switched it off at the service, on purpose perhaps."""
 
 
 def _by_kind(value: Any) -> Any:
@@ -284,81 +311,9 @@ def _zone(value: str) -> str:
     return value
 
 
-_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*):([0-9]{1,5})")
-
-
-def listening(value: str) -> str:
-    """Return where to listen: a host and a port. Raises ValueError."""
-    match = _LISTEN.fullmatch(value)
-    if match is None or int(match[2]) > 65535:
-        raise ValueError("listen is host:port, such as 127.0.0.1:8080")
-    return value
-
-
-_OF_A_SERVER = frozenset({"host", "port", "sslcert", "sslcrl", "sslkey", "sslmode", "sslrootcert"})
-"""What may stand after the `?` of a PostgreSQL URL: where the server is, and how it is spoken to."""
-
-
-_ONE = r"(?:\[[0-9A-Fa-f:.]+\]|[^@:,\[\]]*)(?::[0-9]{1,5})?"
-_SERVERS = re.compile(rf"(?:[^@]+@)?{_ONE}(?:,{_ONE})*")
-
-
-def _state(value: str) -> str:
-    if value.startswith("postgresql://"):
-        return _server(value)
-    if not value.startswith("sqlite:///"):
-        raise ValueError("state is sqlite:///path or postgresql://user@host/database")
-    if PurePosixPath(value.removeprefix("sqlite:///")).name in {"", ".."}:
-        raise ValueError("state names no file: write sqlite:///path, such as sqlite:///.reconciler/state.db")
-    return value
-
-
-def _server(value: str) -> str:
-    """Read a PostgreSQL URL without a password. Errors do not repeat it."""
-    try:
-        parts = urlsplit(value)
-        given = parse_qs(parts.query, keep_blank_values=True)
-        password = parts.netloc.rpartition("@")[0].partition(":")[2] or "password" in given
-    except ValueError:
-        raise ValueError("state is no URL: write postgresql://user@host/database") from None
-    if password:
-        raise ValueError(
-            "a password does not belong here: leave it out of `state`, and give it as STATE_PASSWORD in the "
-            "reconciler's initial data (reconcile initial-data set reconciler)"
-        )
-    if not _SERVERS.fullmatch(parts.netloc):
-        raise ValueError("state names no server: write postgresql://user@host:5432/database")
-    if not re.fullmatch(r"/[^/@]+", parts.path) or parts.fragment:
-        raise ValueError("state names no database: write postgresql://user@host/database")
-    if unknown := sorted(given.keys() - _OF_A_SERVER):
-        raise ValueError(f"only {', '.join(sorted(_OF_A_SERVER))} may follow the `?`, not {', '.join(unknown)}")
-    return value
-
-
 def _home(value: str) -> str:
     if value.startswith("~") and value != "~" and not value.startswith("~/"):
         raise ValueError("only ~/ stands for a home, that of whoever runs the program: write the path out")
-    return value
-
-
-def _address(value: str) -> str:
-    if value.startswith(("https://", "http://")) and not _has_host(value):
-        raise ValueError("not an address: write it as https://access.example.com")
-    return value
-
-
-def _has_host(url: str) -> bool:
-    try:
-        return bool(urlsplit(url).hostname)
-    except ValueError:
-        return False
-
-
-def _host(value: str) -> str:
-    try:
-        value.encode("idna" if not value.isascii() else "ascii")
-    except UnicodeError as error:
-        raise ValueError("not a name that a host can have") from error
     return value
 
 
@@ -369,29 +324,53 @@ class Settings(Model):
     """
 
     interval: Annotated[Duration, AfterValidator(_a_second)] = timedelta(minutes=10)
+    """A full resync is spread over this time."""
     retry_delay: Duration = HOUR
-    state: Annotated[Line, AfterValidator(_state)] = "sqlite:///.reconciler/state.db"
+    """How long after a failure the one retry comes."""
+    state: Annotated[Line, AfterValidator(state_url)] = "sqlite:///.reconciler/state.db"
+    """sqlite:///path, from the repository's root, or postgresql://…"""
     source: Literal["commit", "worktree"] = "commit"
+    """commit: what HEAD has; worktree: the files as they stand."""
     git: Git = Git.model_construct()
+    """Where commits come from."""
     gnupg_home: Annotated[Line, AfterValidator(_home)] | None = None
-    allowed_hosts: list[Annotated[Line, StringConstraints(to_lower=True), AfterValidator(_host)]] = []
+    """GnuPG's folder, where it is not its own default."""
+    allowed_hosts: list[Annotated[Line, StringConstraints(to_lower=True), AfterValidator(host_name)]] = []
+    """Hosts that requests may go to; empty: those that a service's own manifests write out."""
     limits: Limits = Limits.model_construct()
+    """How many requests services get, and how fast."""
     drift: Annotated[Drift, BeforeValidator(_by_kind)] = Drift.model_construct()
+    """What to do when a confirmed account is gone, or no longer as git wants it; a word, or by kind."""
     prune: Prune | dict[Text, Prune] = "report"
+    """What becomes of access that left git. report: it stays, and is told; revoke: it is taken away."""
     expire: Literal["revoke", "prune"] = "revoke"
+    """What a time that is over does: revoke, whatever prune says, or prune, like any other removal."""
     max_change_percent: Annotated[float, Field(ge=0, le=100), BeforeValidator(number)] = 25
+    """If more of an integration's grants would be revoked or healed, all wait for a person."""
     fail_stale: Annotated[Duration, Field(gt=timedelta())] = timedelta(minutes=15)
+    """So long without a successful fetch, or with the newest commit refused, is ill health."""
     max_new: Annotated[int, Field(ge=0), BeforeValidator(number)] | None = 100
+    """If more accounts of an integration would be made or updated, all wait for a person. null: any."""
     suspend: list[Suspension] = []
+    """Integrations or hires that are held for a while."""
     listen: Annotated[Line, AfterValidator(listening)] = "127.0.0.1:8080"
-    public_url: Annotated[Line, AfterValidator(_address)] | None = None
+    """host:port of the status pages, health, metrics and the OAuth callback."""
+    public_url: Annotated[Line, AfterValidator(web_address)] | None = None
+    """What redirect_url starts with."""
     pages: Pages | None = None
+    """The proxy whose word the status pages take for who is signed in."""
     smtp: Smtp = Smtp.model_construct()
+    """The mail server; the password is SMTP_PASSWORD in the initial data of reconciler."""
     twilio: Twilio | None = None
+    """The text service; the token is TWILIO_AUTH_TOKEN in the initial data of reconciler."""
     timezone: Annotated[Text, AfterValidator(_zone)] = "UTC"
+    """Whose days at and until count: an IANA name."""
     forge: Forge | None = None
+    """Where `request --open` opens pull requests, and approvals are read."""
     checkpoints: Checkpoints | None = None
+    """Where a daemon publishes signed checkpoints of the history."""
     alerts: list[Alert] = []
+    """Who is told of failures, drift and outages."""
 
     @model_validator(mode="after")
     def _keeps_checkpoints_apart(self) -> Self:
@@ -416,13 +395,3 @@ class Settings(Model):
     def public(self) -> str:
         """Return what `redirect_url` starts with, without a slash at its end."""
         return (self.public_url or f"http://{self.listen}").rstrip("/")
-
-
-def loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own."""
-    if host in ("localhost", "127.0.0.1") or host.endswith(".localhost"):  # the usual ones, before what takes longer
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

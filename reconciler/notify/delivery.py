@@ -28,12 +28,13 @@ import aiosmtplib
 from reconciler.ledger.entries import Event
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.vault import Vault, notice_name
+from reconciler.model.addresses import loopback
 from reconciler.model.clock import Clock
 from reconciler.model.errors import Blocked, LedgerError, ReconcilerError, SecretsError, TransportError
 from reconciler.model.failpoints import Failpoint, Reached
 from reconciler.model.grant import Key, Record
 from reconciler.model.secret import Redactor
-from reconciler.model.settings import OWN, Limits, Settings, loopback
+from reconciler.model.settings import OWN, Limits, Settings
 from reconciler.model.status import EventType, ReasonCode
 from reconciler.model.template import split
 from reconciler.model.value import Frozen

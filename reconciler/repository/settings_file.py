@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path as FilePath
 from urllib.parse import urlsplit
 
+from reconciler.model.addresses import loopback
 from reconciler.model.errors import Problem, SettingsError, Severity
-from reconciler.model.settings import DEFAULT, Settings, loopback
+from reconciler.model.settings import DEFAULT, Settings
 from reconciler.model.template import split
 from reconciler.model.text import hint
 from reconciler.repository.documents.events import BrokenFile

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from functools import cached_property
 
+from reconciler.model.addresses import loopback
 from reconciler.model.errors import Blocked, HostNotAllowed, NotInstalled
 from reconciler.model.manifest import Manifest, paging_of
-from reconciler.model.settings import loopback
 from reconciler.model.value import Frozen
 from reconciler.requests.url import ascii_host
 from reconciler.transports.address import HTTP, LONGEST, PROGRAM, Address, locate, parse

@@ -34,9 +34,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reconciler.model.addresses import loopback
 from reconciler.model.errors import SecretsError
 from reconciler.model.secret import Secret
-from reconciler.model.settings import Pages, Settings, loopback
+from reconciler.model.settings import Pages, Settings
 from reconciler.model.value import Frozen
 
 POLICY = (

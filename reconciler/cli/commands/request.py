@@ -186,7 +186,7 @@ def _values(given: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _listening(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
-    from reconciler.model.settings import listening
+    from reconciler.model.addresses import listening
 
     try:
         return listening(value)

@@ -10,8 +10,8 @@ from typing import Any
 
 from reconciler.cli.output.text import clipped, count
 from reconciler.model.base import DAY
+from reconciler.model.settings import Settings
 from reconciler.model.text import described
-from reconciler.repository.documents.descriptions import DESCRIPTIONS
 from reconciler.review.causes import CauseKind, ChangeKind, Consequence
 from reconciler.review.consequences import AT_ONCE, HELD, Applied, Change, HeldOffline, Leaving, Stays
 
@@ -168,7 +168,7 @@ def _concerns(each: Consequence) -> str:
     whom = f": concerns {count(each.grants, 'grant')} of {people(len(each.people))}" if each.people else ""
     if each.cause.kind is CauseKind.MANIFEST:
         return whom or ": nobody has it"
-    meaning = DESCRIPTIONS["Settings"].get(each.cause.what.partition(":")[0].partition(".")[0])
+    meaning = Settings.descriptions().get(each.cause.what.partition(":")[0].partition(".")[0])
     return whom if meaning is None else f"{whom}. {meaning}" if whom else f": {meaning}"
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from reconciler.model.base import DAY, DURATION, EMAIL, spelled
+from reconciler.model.base import DAY, DURATION, EMAIL, Model, spelled
 from reconciler.model.case import CaseFile
 from reconciler.model.condition import FIELDS, Sequence
 from reconciler.model.config_files import AccessRequest, Ignore, PolicyFile, RequestableFile, Review
@@ -26,7 +26,6 @@ from reconciler.model.imports import LEFT_EMPTY, Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import KNOWN_NAMES
 from reconciler.model.settings import Settings
-from reconciler.repository.documents.descriptions import DESCRIPTIONS
 from reconciler.repository.naming import Kind
 
 KINDS: dict[Kind, tuple[type[BaseModel], str]] = {
@@ -84,10 +83,8 @@ class _Generator(GenerateJsonSchema):
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         made = super().model_schema(schema)
-        for base in reversed(schema["cls"].__mro__):
-            for name, text in DESCRIPTIONS.get(base.__name__, {}).items():
-                # Beside a `$ref` older editors look at nothing else.
-                made["properties"][name] = _described(made["properties"][name], text)
+        for name, text in schema["cls"].descriptions().items() if issubclass(schema["cls"], Model) else ():
+            made["properties"][name] = _described(made["properties"][name], text)
         if issubclass(schema["cls"], Hire):
             names = {"pattern": _ID, "not": {"enum": sorted(KNOWN_NAMES)}}
             made["properties"]["extra"]["propertyNames"] = names
@@ -110,6 +107,7 @@ def _name(schema: Any) -> str:
 
 
 def _described(schema: dict[str, Any], text: str) -> dict[str, Any]:
+    """Add a description; beside a `$ref` older editors look at nothing else."""
     if "$ref" not in schema:
         return {**schema, "description": text}
     beside = {key: value for key, value in schema.items() if key != "$ref"}
@@ -218,8 +216,8 @@ def _not_null(inner: JsonSchemaValue) -> JsonSchemaValue:
 
 _UNSAID = (
     *("_moment", "_dated", "_provisions_accounts", "_committed", "_requested"),
-    *("_has_a_reason", "_key", "_not_empty", "_host", "_a_second", "_a_day_at_most", "_pages_lead_on"),
-    *("_keeps_checkpoints_apart", "_fills_a_hire", "_can_be_asked", "jsonable", "_address"),
+    *("_has_a_reason", "_key", "_not_empty", "host_name", "_a_second", "_a_day_at_most", "_pages_lead_on"),
+    *("_keeps_checkpoints_apart", "_fills_a_hire", "_can_be_asked", "jsonable", "web_address"),
 )
 """The validators that check what a schema cannot say."""
 
@@ -295,7 +293,7 @@ _AFTER: dict[str, _Rule] = {
     "_home": _with(pattern=r"^(~$|~/|[^~])"),
     "listening": _with(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*):[0-9]{1,5}$"),
     "_full_id": _with(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$"),
-    "_state": _with(pattern=r"^(sqlite:///|postgresql://)"),
+    "state_url": _with(pattern=r"^(sqlite:///|postgresql://)"),
     "_placeholder": _with(pattern=r"^\s*\{\{\s*[A-Za-z_][A-Za-z0-9_.]*\s*\}\}\s*$"),
     "_names_a_header": _all_of(_one_of("header", "scheme")),
     "_proves_whose_they_are": _all_of(_one_of("signature", "token")),

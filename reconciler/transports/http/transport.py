@@ -11,9 +11,9 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from reconciler.model.addresses import loopback
 from reconciler.model.clock import Clock
 from reconciler.model.errors import TransportError, UsageError
-from reconciler.model.settings import loopback
 from reconciler.model.verdict import Cause
 from reconciler.transports.address import Address
 from reconciler.transports.http.direct import Direct, NotAllowed, StaleConnection, Unreadable

@@ -18,8 +18,8 @@ import pymysql
 from pymysql.constants import CR, ER
 from pymysql.cursors import SSCursor
 
+from reconciler.model.addresses import loopback
 from reconciler.model.errors import TransportError
-from reconciler.model.settings import loopback
 from reconciler.model.template import numbered
 from reconciler.transports.address import Address
 from reconciler.transports.messages import RenderedRequest, Response

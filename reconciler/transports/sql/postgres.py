@@ -19,8 +19,8 @@ from psycopg.adapt import AdaptersMap, Buffer, Loader
 from psycopg.rows import tuple_row
 from psycopg.types.datetime import DateLoader, TimeLoader, TimestampLoader, TimestamptzLoader, TimetzLoader
 
+from reconciler.model.addresses import loopback
 from reconciler.model.errors import TransportError
-from reconciler.model.settings import loopback
 from reconciler.model.template import numbered, parameters
 from reconciler.transports.address import Address
 from reconciler.transports.messages import RenderedRequest, Response
