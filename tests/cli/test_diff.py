@@ -253,9 +253,10 @@ def test_nothing_changes(repo: Repo, branch: tuple[str, str], call: Call) -> Non
 
 
 def test_edits_that_are_not_committed_are_named(repo: Repo, branch: tuple[str, str], call: Call) -> None:
+    """With `source: worktree` they are acted on all the same."""
     repo.hire("zoe")
     done = call(repo, "diff", branch[0], "--output", "json")
-    assert done.json["ignored"] == ["not committed, and so not acted on: hires/zoe.yaml"]
+    assert done.json["ignored"] == ["not committed, and so not compared: hires/zoe.yaml"]
     assert "hires/zoe.yaml" in done.err
     for others in (("diff", branch[1], branch[0]), ("diff", branch[0], "worktree")):
         done = call(repo, *others, "--output", "json")

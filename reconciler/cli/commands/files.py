@@ -122,7 +122,7 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
     checkout = Checkout.open(options.repo)
     found, problems = compared(checkout, base, head)
     # Only of what is checked out can somebody mean files that are not committed yet.
-    ignored = ignored_of(checkout, checkout.checked_out) if found.head == checkout.head_id() else []
+    ignored = ignored_of(checkout, checkout.checked_out, "compared") if found.head == checkout.head_id() else []
     for each in ignored:
         note(each)
     if options.output == "json":

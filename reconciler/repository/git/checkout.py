@@ -310,18 +310,18 @@ def ignored_edits(checkout: Checkout) -> list[str]:
     return sorted(path for path, flags in status.items() if flags not in settled and _ours(path))
 
 
-def ignored(checkout: Checkout, branch: str | None) -> list[str]:
-    """Say what is here and not acted on while this branch is in force."""
+def ignored(checkout: Checkout, branch: str | None, what: str = "acted on") -> list[str]:
+    """Say what is here and not acted on while this branch is in force, or `what` else is not done with it."""
     try:
-        edits = edits_ignored(ignored_edits(checkout))
+        edits = edits_ignored(ignored_edits(checkout), what)
     except RepositoryError as error:
         edits = str(error)
     return [each for each in (head_ignored(checkout, branch), edits) if each is not None]
 
 
-def edits_ignored(paths: Sequence[str]) -> str | None:
+def edits_ignored(paths: Sequence[str], what: str = "acted on") -> str | None:
     """Say which uncommitted edits are not acted on; None if there are none."""
-    return f"not committed, and so not acted on: {some(paths, 5)}" if paths else None
+    return f"not committed, and so not {what}: {some(paths, 5)}" if paths else None
 
 
 def _ours(path: str) -> bool:
