@@ -9,7 +9,7 @@ import pytest
 from reconciler.model.grant import Phase
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Machine, row
-from tests.repo import Repo
+from tests.repo import Repo, call_cli
 from tests.servers import AccountService, Received
 
 
@@ -113,6 +113,19 @@ def test_changed_back_before_it_was_revoked_the_orphan_is_the_grant_again(teams,
     repo.hire("ada", in_team(8))
     repo.commit()
     assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "tool~7": Status.ORPHANED}
+    assert len(accounts.calls("POST")) == 2
+
+
+def test_value_with_a_nul_names_what_it_was_about_as_the_ledger_does(teams, accounts, repo):
+    """Else the history would tell of a row of another name."""
+    settings(repo)
+    accounts.teams["a\0b"] = []
+    for team in ("a\0b", 8, "a\0b"):
+        repo.hire("ada", in_team(team))
+        repo.commit()
+        assert row(teams.reconcile(), "ada", "tool").status is Status.PRESENT
+        done = call_cli(repo, "history", "--verify")
+        assert done.code == 0, done
     assert len(accounts.calls("POST")) == 2
 
 

@@ -18,6 +18,7 @@ from reconciler.engine.decide.existing import as_shown
 from reconciler.engine.decide.planned import NOTHING_STORED, DependencyOutputs
 from reconciler.engine.observe.checker import Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
+from reconciler.ledger.reading import without_nul
 from reconciler.model.base import one_or_more
 from reconciler.model.decision_inputs import Policy, spent, still_wanted
 from reconciler.model.errors import Blocked, RepositoryError
@@ -422,7 +423,8 @@ def _by_name(value: Any) -> bool:
 
 
 def _free(name: str, taken: Container[str]) -> str:
-    """Return a name that no entry and no other row has."""
+    """Return a name that no entry and no other row has, as the ledger writes it."""
+    name = without_nul(name)
     while name in taken:
         name += APART
     return name
