@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any
 
-from reconciler.model.dn import name_valued
+from reconciler.model.dn import name_valued, parsed
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.manifest import AnyCall, Manifest
 from reconciler.model.request import PAGE_TOKEN, Call, Exists, Paged, PagedListing, Request, Revoke
@@ -140,10 +140,15 @@ def account_expected(exists: Exists, scope: Scope) -> str:
     Raises Blocked.
     """
     text, now = exists.expected or "", scope.now()
-    named = "=" in text and (name_valued(exists.match) if exists.match else "," in text)
+    named = "=" in text and (name_valued(exists.match) if exists.match else "," in text and _is_name(text))
     if named and asks_directory(exists.url or "", now):
         return str(names_in(text, now))
     return expected(text, now)
+
+
+def _is_name(template: str) -> bool:
+    """Whether a text is a name once values are put in, each of which is a part of it or stands within one."""
+    return bool(parsed(PLACEHOLDER.sub("x=x", template)))
 
 
 def headers_of(call: AnyCall, manifest: Manifest) -> dict[str, str]:

@@ -256,6 +256,19 @@ def test_value_in_an_expected_name_of_a_directory_is_escaped(
     assert call(github, "test", "directory").out == "1 case of 1 manifest passed\n"
 
 
+@pytest.mark.parametrize(("there", "expect"), [("a=1, of ada", "present"), ("a=1, of bob", "missing")])
+def test_expected_text_of_a_directory_that_is_no_name_is_compared_as_text(
+    github: Repo, call: Call, there: str, expect: str
+) -> None:
+    url = "ldaps://ldap.example.com/cn=ops,dc=example,dc=com?description"
+    github.manifest("directory", {"exists": {"url": url, "expected": "a=1, of {{LOGIN}}"}})
+    entry = {"dn": "cn=ops,dc=example,dc=com", "description": there}
+    hire = {"email": "ada@example.com", "extra": {"LOGIN": "ada"}}
+    case = {"name": "a", "hire": hire, "answers": [{"url": url, "body": [entry]}], "expect": expect}
+    github.write("manifests/directory.test.yaml", [case])
+    assert call(github, "test", "directory").out == "1 case of 1 manifest passed\n"
+
+
 def test_stored_value_and_oauth_token_are_put_in(github: Repo, call: Call) -> None:
     user = "https://api.example.com/users/{{email}}"
     oauth = {"authenticate_url": "https://api.example.com/a", "access_token": {"url": "https://api.example.com/t"}}
