@@ -155,6 +155,17 @@ class Daemon:
             self.runtime.spawn(self.hooks.came(integration))
             self._events.tell(integration, account)
 
+    def connected(self, service: str) -> None:
+        """Try at once what waited for a service's connection."""
+        if (own := self.runtime.active.desired.services.get(service)) is not None:
+            self.runtime.spawn(self._try_again(frozenset(own.manifests)))
+
+    async def _try_again(self, integrations: frozenset[str]) -> None:
+        try:
+            await self._schedule.sweep(PassRequest(Selection(integrations=integrations), "connected"))
+        except (LedgerError, RepositoryError) as error:  # the interval comes to them
+            self._health.stuck("ledger", str(error))
+
     def _passed(self, report: Report, took: timedelta, why: str) -> None:
         """Tell of a pass that completed; one of the interval finds what services should have told of."""
         self._on_pass(report, took, why)

@@ -175,9 +175,12 @@ async def _authorized(running: Daemon, service: str, query: Mapping[str, str]) -
         return await callback(active, runtime.state, service=service, query=query)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS), running.runner.leased(service) as leased:
-            return await callback(active, leased, service=service, query=query)
+            status, said = await callback(active, leased, service=service, query=query)
     except (TimeoutError, Stopped, LedgerError):
         return 503, f"{service} is not connected: this cannot be done now. Open the link again in a minute."
+    if status == 200:
+        running.connected(service)
+    return status, said
 
 
 def pages_of(running: Daemon, metrics: Metrics) -> Starlette:

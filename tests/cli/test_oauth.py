@@ -134,14 +134,16 @@ def test_a_person_connects_a_service_and_a_pass_uses_it(office: Repo, provider: 
     assert provider.created == {"ada@example.com": 1}
 
 
-def test_beside_a_daemon_which_takes_the_callback_and_goes_on(office: Repo, provider: Provider) -> None:
+def test_beside_a_daemon_which_takes_the_callback_and_tries_at_once(office: Repo, provider: Provider) -> None:
+    office.settings(interval="1d")
+    office.commit()
     with Daemon(office) as daemon:
+        eventually(lambda: office.has("ada", "acme", "blocked"))
         with connecting(office, "acme", "--output", "json") as connect:
             assert connect.come_back(code="c")[0] == 200
             code, out, err = connect.ends()
         assert (code, out) == (0, "")
         assert f"the daemon that listens on {office.listen}" in err
-        run_cli(office, "run", "ada", "acme")
         eventually(lambda: provider.created["ada@example.com"])
         assert TOKEN not in daemon.log
 
