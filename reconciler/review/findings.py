@@ -19,8 +19,10 @@ from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES, Layer, Scope
 from reconciler.model.template import FILL_IN, names, roots
 from reconciler.model.text import loosely_folded, same_text, some
 from reconciler.model.value import Frozen
-from reconciler.repository.config_files import Offers
+from reconciler.repository.config_files import Offers, read_requestable
 from reconciler.repository.desired import Desired
+from reconciler.repository.git.checkout import came_with
+from reconciler.repository.git.trees import Tree
 from reconciler.repository.joined_problems import conditions_of, problems_of, refused_by
 from reconciler.repository.policy import PolicyRules, Share
 from reconciler.requests.accounts import account, told_by_address
@@ -54,8 +56,11 @@ class Findings(Frozen):
 class Inspector:
     """Looks at the hires of a revision, one after the other; `offers` are another's, which judge its requests too."""
 
-    def __init__(self, desired: Desired, policy: PolicyRules, missing: MissingValues, offers: Offers | None) -> None:
+    def __init__(
+        self, desired: Desired, tree: Tree, policy: PolicyRules, missing: MissingValues, offers: Offers | None
+    ) -> None:
         self.desired = desired
+        self._tree = tree
         self._policy = policy
         self._missing = missing
         self._offers = offers
@@ -67,7 +72,7 @@ class Inspector:
         desired, policy = self.desired, self._policy
         grants = desired.grants(hire)
         found = {
-            *problems_of(desired, hire, grants),
+            *problems_of(desired, hire, grants, {grant.key for grant in grants if self._was_allowed(grant)}),
             *_same_checks(grants),
             *self._missing.of(hire, grants),
         }
@@ -89,6 +94,15 @@ class Inspector:
             values=self._compared.had_by(model),
             lacking=tuple(lacking),
         )
+
+    def _was_allowed(self, grant: Grant) -> bool:
+        """Whether a request that may not be asked for any more could be when it was committed, and may have begun."""
+        asked, desired = grant.requested, self.desired
+        if asked is None or asked.not_offered is None or (asked.begins and asked.begins.date() > desired.today):
+            return False
+        (hire, access) = grant.key
+        came = came_with(self._tree, desired.files.requests[access].path)
+        return came is None or desired.join.refusal(desired.hires[hire], access, read_requestable(came)) is None
 
     def of_all(self, hires: Sequence[str]) -> list[Findings]:
         """What is found of these hires, in their order."""

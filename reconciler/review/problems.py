@@ -128,7 +128,7 @@ def problems_of(
     validated = validated or Validated()
     validated.on(desired.today)
     policy = PolicyRules(desired, files.policy, rules)
-    inspector = Inspector(desired, policy, MissingValues(desired), offers)
+    inspector = Inspector(desired, tree, policy, MissingValues(desired), offers)
     findings = dict(found_in(inspector, validated))
     every = findings.values()
     found = {*files.problems, *(problem for each in every for problem in each.problems)}

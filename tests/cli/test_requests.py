@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -534,6 +535,30 @@ def test_what_was_allowed_runs_on_with_a_warning(company: Repo, call: Call) -> N
     assert (done.code, found["severity"]) == (0, "warning")
     assert found["message"].endswith("what was given by it runs to its end")
     assert {each["access"]: each["status"] for each in done.json["grants"]} == {"tool": "present", "queue": "present"}
+
+
+@pytest.mark.parametrize("depth", ["4", "3", "2"])
+@pytest.mark.parametrize("command", [["validate"], ["validate", "--rev", "HEAD"], ["diff", "HEAD~1"]])
+def test_what_was_allowed_when_it_was_committed_is_a_warning_offline_too(
+    company: Repo, call: Call, tmp_path: Path, depth: str, command: list[str]
+) -> None:
+    """As in a pass: whoever allows less need not wait until all is over. A clone of the last commits cannot tell."""
+    company.commit()
+    request(company)
+    request(company, "ahead", team="3", at="2098-01-01")
+    company.commit()
+    offer(company)
+    company.commit()
+    request(company, "new")
+    company.commit()
+    company.git("clone", "--quiet", "--depth", depth, company.root.as_uri(), str(tmp_path / "clone"))
+    done = call(company, *command, "--repo", str(tmp_path / "clone"), "--output", "json")
+    found = done.json["problems"]
+    found = found["added"] if command[0] == "diff" else found
+    wrong = {each["file"] for each in found if each["severity"] == "error" and "does not allow it" in each["message"]}
+    known = ("new",) if command[0] == "diff" else ("new", "ahead")
+    assert wrong == {f"config/requests/{name}.yaml" for name in known}
+    assert "what was given by it runs to its end" in done.out or command[0] == "diff"
 
 
 def test_broken_request_keeps_what_it_gave(company: Repo, call: Call) -> None:

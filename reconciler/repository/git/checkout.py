@@ -283,6 +283,15 @@ def _refuse_inside(root: Path) -> None:
         raise RepositoryError(f"{root} is a part of the git checkout {top}: give a repository's root with --repo")
 
 
+def came_with(tree: Tree, path: str) -> Tree | None:
+    """Return the revision since which a file is as a tree has it; None if that is not in this clone."""
+    if isinstance(tree, FolderTree):
+        with suppress(RepositoryError):  # nothing is committed yet
+            head = Checkout.open(tree.root).head()
+            tree = head if head.find(path) == tree.find(path) else tree
+    return tree.came_with(path) if isinstance(tree, CommitTree) else tree
+
+
 # --- what is not acted on ---------------------------------------------------------------------------------------------
 
 

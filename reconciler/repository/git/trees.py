@@ -117,6 +117,22 @@ class CommitTree:
             return CommitTree(self._repository, self._repository[revision].peel(pygit2.Commit))
         return None
 
+    def came_with(self, path: str) -> CommitTree | None:
+        """Return the commit since which, by first parents, a file is as it is; None if this clone does not have it.
+
+        In a clone of one commit it is that one.
+        """
+        file, found = self.find(path), self
+        with suppress(KeyError):
+            commit = self._repository[self.revision].peel(pygit2.Commit)
+            while commit.parent_ids:
+                commit = self._repository[commit.parent_ids[0]].peel(pygit2.Commit)
+                before = CommitTree(self._repository, commit)
+                if before.find(path) != file:
+                    return found
+                found = before
+        return found if found is self or not self._repository.is_shallow else None
+
     def changed(self, other: CommitTree) -> frozenset[str]:
         """Return the paths of files that differ; folders with the same id are skipped.
 
@@ -219,7 +235,7 @@ class FolderTree:
 
     def __init__(self, root: Path, known: Mapping[str, Stamped] | None = None) -> None:
         """With `known`, files that are unchanged since they were hashed are not hashed again."""
-        self._root = root
+        self.root = root
         self._known = known
         self._began = time.time_ns()
         self.stamped: dict[str, Stamped] = {}
@@ -268,7 +284,7 @@ class FolderTree:
     def _entries(self, folder: str) -> list[tuple[str, bool]]:
         """List a folder in git's order: a folder sorts as if its name ended in `/`."""
         try:
-            with os.scandir(self._root / folder) as entries:
+            with os.scandir(self.root / folder) as entries:
                 found = [
                     (f"{folder}/{entry.name}", entry.is_dir(follow_symlinks=False))
                     for entry in entries
@@ -295,17 +311,17 @@ class FolderTree:
             size = os.fstat(opened.fileno()).st_size
             return blob_of(opened.read(MAX_BYTES) if size <= MAX_BYTES else b"", size)
         with suppress(OSError):  # as it says of what is no link
-            return _LINK + blob_of(os.fsencode((self._root / path).readlink()))
+            return _LINK + blob_of(os.fsencode((self.root / path).readlink()))
         return hashlib.sha1(usedforsecurity=False).hexdigest()
 
     def _opened(self, path: str) -> BinaryIO:
         """Open a file, not what it links to; by its path as text, for there may be very many. Raises OSError."""
-        return os.fdopen(os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_NOFOLLOW), "rb")
+        return os.fdopen(os.open(f"{self.root}/{path}", os.O_RDONLY | os.O_NOFOLLOW), "rb")
 
     def _stamp(self, path: str) -> Stamp | None:
         """Return a file's stat; None if it is so new that a later change might not show, like in git's index."""
         try:
-            found = os.lstat(f"{self._root}/{path}")
+            found = os.lstat(f"{self.root}/{path}")
         except OSError:
             return None
         if max(found.st_mtime_ns, found.st_ctime_ns) > self._began - SETTLED_NS:
@@ -314,7 +330,7 @@ class FolderTree:
 
     def _mode(self, path: str) -> int:
         try:
-            return os.lstat(f"{self._root}/{path}").st_mode
+            return os.lstat(f"{self.root}/{path}").st_mode
         except OSError:
             return 0
 
