@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import signal
@@ -13,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -128,29 +126,6 @@ def daemon(people: int, *, integrations: int = 1, listing: bool = False) -> Iter
             yield running, root, url
 
 
-@dataclass(frozen=True)
-class FirstPass:
-    """What a first pass over hires who are all in a listing took, in seconds of processor time and in MiB."""
-
-    root: Path
-    url: str
-    cpu: float
-    memory: float
-
-
-_kept = ExitStack()
-atexit.register(_kept.close)
-
-
-@cache
-def _first_pass() -> FirstPass:
-    """Over 100,000 hires; made once, and its repository, service and state are kept until the bench ends."""
-    url, root = _kept.enter_context(serving()), Path(_kept.enter_context(tempfile.TemporaryDirectory()))
-    folder(root, url, MANY, settings=SETTINGS, listing=True)
-    with at_work(root, url, MANY // PAGE) as running:
-        return FirstPass(root, url, running.cpu(), running.memory())
-
-
 def started() -> Iterator[tuple[float, float]]:
     """Seconds from a first start over 100,000 hires to its first request; to read and parse their files."""
     with serving() as url, tempfile.TemporaryDirectory() as name:
@@ -163,9 +138,12 @@ def started() -> Iterator[tuple[float, float]]:
 
 def started_again() -> Iterator[tuple[float, float]]:
     """Seconds from a later start to its first request; to walk over the files' names and ids."""
-    first = _first_pass()
-    while True:
-        yield _first_request(first.root, first.url), took([sys.executable, "-c", WALKED, str(first.root)])
+    with serving() as url, tempfile.TemporaryDirectory() as name:
+        root = folder(Path(name), url, MANY, settings=SETTINGS, listing=True)
+        with at_work(root, url, MANY // PAGE):
+            pass  # what its first pass leaves is what a later start finds
+        while True:
+            yield _first_request(root, url), took([sys.executable, "-c", WALKED, str(root)])
 
 
 def _first_request(root: Path, url: str) -> float:
@@ -183,9 +161,7 @@ def _first_request(root: Path, url: str) -> float:
 
 def acted() -> Iterator[tuple[float, float]]:
     """Milliseconds from the moment the branch points to a commit of one hire to its first request; git's own time."""
-    first = _first_pass()
-    root, url = first.root, first.url
-    with at_work(root, url):
+    with daemon(MANY, listing=True) as (_, root, url):
         number = MANY
         while True:
             number += 1
@@ -307,15 +283,9 @@ def _asked_anew(running: Daemon, root: Path, url: str) -> float:
 
 @cache
 def _cost(people: int, turn: int) -> tuple[float, float]:
-    """Microseconds of processor time, and KiB, that a hire's first pass takes among so many hires.
-
-    Each turn measures anew, but for the most hires.
-    """
-    if people == MANY:
-        cpu, memory = _first_pass().cpu, _first_pass().memory
-    else:
-        with daemon(people, listing=True) as (running, _, _):
-            cpu, memory = running.cpu(), running.memory()
+    """Microseconds of processor time, and KiB, that a hire's first pass takes among so many hires; anew each turn."""
+    with daemon(people, listing=True) as (running, _, _):
+        cpu, memory = running.cpu(), running.memory()
     if people == 1:
         return cpu, memory
     cpu_of_one, memory_of_one = _cost(1, turn)

@@ -1,10 +1,12 @@
-"""A fleet against one member, on the cores that this machine has."""
+"""A fleet against one member: on the cores that this machine has, and where each has its own share of one."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +24,9 @@ SETTINGS = "interval: 1d\nlisten: 127.0.0.1:0\nlimits: {per_host: 60, concurrenc
 
 LONGEST = 600.0
 
+SLICE, SLICES = 0.02, 5
+"""Seconds that a member runs at a time, and in how many of them it has its turn once: a fifth of a core."""
+
 
 def joined() -> Iterator[tuple[float, float]]:
     """Checks a second of a full pass by three members, and by one, with a service that answers at once.
@@ -33,7 +38,14 @@ def joined() -> Iterator[tuple[float, float]]:
             yield _checks(databases, url, MEMBERS), _checks(databases, url, 1)
 
 
-def _checks(databases: Databases, url: str, members: int) -> float:
+def shared() -> Iterator[tuple[float, float]]:
+    """The same where each member has a fifth of a core to itself, whatever the machine has: they run in turn."""
+    with Databases(fsync=True) as databases, serving() as url:
+        while True:
+            yield _checks(databases, url, MEMBERS, in_turn=True), _checks(databases, url, 1, in_turn=True)
+
+
+def _checks(databases: Databases, url: str, members: int, *, in_turn: bool = False) -> float:
     """Checks a second, from the first request after a commit that has everybody asked again to the last one."""
     with ExitStack() as stack:
         state = stack.enter_context(databases.made())
@@ -50,6 +62,8 @@ def _checks(databases: Databases, url: str, members: int) -> float:
             processes.append(stack.enter_context(_member(clone)))
         _until_asked(url, before + SERVICES * EACH, processes)
         time.sleep(QUIET)
+        if in_turn:
+            stack.enter_context(_taking_turns(processes))
         before = heard(url)[0]
         ask_anew(origin)
         while heard(url)[0] == before:
@@ -68,6 +82,34 @@ def _until_asked(url: str, requests: int, members: list[subprocess.Popen[bytes]]
         if time.monotonic() > until:
             raise TimeoutError(f"{heard(url)[0]} of {requests} requests came within {LONGEST:g} s")
         time.sleep(0.05)
+
+
+@contextmanager
+def _taking_turns(members: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Let one member run at a time, each as long as it would alone. They all run on when it ends."""
+    over = threading.Event()
+
+    def turns() -> None:
+        while not over.is_set():
+            for number in range(SLICES):
+                member = members[number] if number < len(members) else None
+                if member:
+                    member.send_signal(signal.SIGCONT)
+                over.wait(SLICE)
+                if member:
+                    member.send_signal(signal.SIGSTOP)
+        for member in members:
+            member.send_signal(signal.SIGCONT)
+
+    for member in members:
+        member.send_signal(signal.SIGSTOP)
+    thread = threading.Thread(target=turns)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextmanager
