@@ -107,10 +107,11 @@ class Daemon:
 
 
 @contextmanager
-def at_work(root: Path, url: str, requests: int = 0) -> Iterator[Daemon]:
-    """A daemon over a repository, once it has sent so many requests and has nothing left to do."""
+def at_work(root: Path, url: str, requests: int = 0, grants: int = 0) -> Iterator[Daemon]:
+    """A daemon over a repository, once it has sent so many requests, recorded so many grants, and rests."""
     running = Daemon(root, url)
     try:
+        _until_recorded(root, grants, running)  # a disk that others write to can make it rest before
         running.settle(requests)
         yield running
     finally:
@@ -122,7 +123,8 @@ def daemon(people: int, *, integrations: int = 1, listing: bool = False) -> Iter
     """A daemon whose first pass is over, its repository and its service."""
     with serving() as url, tempfile.TemporaryDirectory() as name:
         root = folder(Path(name), url, people, settings=SETTINGS, integrations=integrations, listing=listing)
-        with at_work(root, url, integrations * (people // PAGE if listing else people)) as running:
+        grants = integrations * people
+        with at_work(root, url, grants // PAGE if listing else grants, grants) as running:
             yield running, root, url
 
 
@@ -140,7 +142,7 @@ def started_again() -> Iterator[tuple[float, float]]:
     """Seconds from a later start to its first request; to walk over the files' names and ids."""
     with serving() as url, tempfile.TemporaryDirectory() as name:
         root = folder(Path(name), url, MANY, settings=SETTINGS, listing=True)
-        with at_work(root, url, MANY // PAGE):
+        with at_work(root, url, MANY // PAGE, MANY):
             pass  # what its first pass leaves is what a later start finds
         while True:
             yield _first_request(root, url), took([sys.executable, "-c", WALKED, str(root)])
@@ -319,12 +321,16 @@ def weight() -> Iterator[tuple[float, float]]:
         root = folder(Path(name), url, MANY, settings=SETTINGS, integrations=20, listing=True)
         running = Daemon(root, url)
         try:
-            while _recorded(root) < 2 * MANY:
-                running.check()
-                time.sleep(QUIET)
+            _until_recorded(root, 2 * MANY, running)
             yield running.peak(), one
         finally:
             running.stop()
+
+
+def _until_recorded(root: Path, grants: int, running: Daemon) -> None:
+    while _recorded(root) < grants:
+        running.check()
+        time.sleep(QUIET)
 
 
 def _recorded(root: Path) -> int:
