@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from enum import StrEnum
 from typing import NamedTuple
 
 from reconciler.model.clock import LAST, stamp
+from reconciler.model.text import Spoken
 from reconciler.model.value import Frozen, replace
 
 
-class Source(StrEnum):
+class Source(Spoken):
     """What vouches for an approval."""
 
-    FORGE = "forge"
+    FORGE = "forge", "as the forge says"
     """The approver said so at the forge, in the pull request that was merged."""
-    SIGNATURE = "signature"
+    SIGNATURE = "signature", "who signed it"
     """The approver signed the commit that says so."""
-    CLAIMED = "claimed"
+    CLAIMED = "claimed", "not proven: only the commit's text says so"
     """Nothing but the text of a commit."""
 
 

@@ -8,8 +8,22 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from itertools import islice
+from typing import Self
 from urllib.parse import unquote
+
+
+class Spoken(StrEnum):
+    """A closed set of words, each with the `text` that people read in its place."""
+
+    text: str
+
+    def __new__(cls, word: str, text: str = "") -> Self:
+        """Make a member of a word and its text."""
+        member = str.__new__(cls, word)
+        member._value_, member.text = word, text
+        return member
 
 
 def printable(text: str) -> str:

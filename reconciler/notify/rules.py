@@ -13,7 +13,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any, Self
 
 import msgspec
@@ -25,6 +24,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.lock import LockState
 from reconciler.model.report import Row
 from reconciler.model.status import EventType, ReasonCode, Status
+from reconciler.model.text import Spoken
 from reconciler.model.value import Frozen, replace
 
 IN_A_ROW = 3
@@ -45,43 +45,24 @@ HELD_BACK = frozenset({Status.SUSPENDED, Status.SCHEDULED, Status.INVALID, Statu
 """The statuses in which a grant that had failed has not come further."""
 
 
-class NewsKind(StrEnum):
-    """The kinds of news."""
+class NewsKind(Spoken):
+    """The kinds of news, each with the headline of a message."""
 
-    OUTAGE = "outage"
-    RECOVERED = "recovered"
-    FAILED = "failed"
-    OVERDUE = "overdue"
-    BLOCKED = "blocked"
-    DRIFT = "drift"
-    DIFFERS = "differs"
-    HELD = "held"
-    IN_DOUBT = "notification_in_doubt"
-    STALE = "stale"
-    CAUGHT_UP = "caught_up"
-    REFUSED = "refused"
-    UNPUBLISHED = "unpublished"
-    UNTIMED = "untimed"
-    REVIEW_OVERDUE = "review_overdue"
-
-
-HEADLINES = {
-    NewsKind.OUTAGE: "checks fail",
-    NewsKind.RECOVERED: "checks are answered again",
-    NewsKind.FAILED: "failed, and nothing more runs on its own",
-    NewsKind.OVERDUE: "its time is over, and it is still there",
-    NewsKind.BLOCKED: "cannot run",
-    NewsKind.DRIFT: "an account was changed or taken away there",
-    NewsKind.DIFFERS: "not as git wants it, and left to a person",
-    NewsKind.HELD: "held by the guard",
-    NewsKind.IN_DOUBT: "a notification may or may not have been sent",
-    NewsKind.STALE: "git's commits are not taken over",
-    NewsKind.CAUGHT_UP: "git's commits are taken over again",
-    NewsKind.REFUSED: "somebody else wrote to the state",
-    NewsKind.UNPUBLISHED: "checkpoints of the history cannot be published",
-    NewsKind.UNTIMED: "checkpoints of the history get no timestamp",
-    NewsKind.REVIEW_OVERDUE: "an access review is overdue",
-}
+    OUTAGE = "outage", "checks fail"
+    RECOVERED = "recovered", "checks are answered again"
+    FAILED = "failed", "failed, and nothing more runs on its own"
+    OVERDUE = "overdue", "its time is over, and it is still there"
+    BLOCKED = "blocked", "cannot run"
+    DRIFT = "drift", "an account was changed or taken away there"
+    DIFFERS = "differs", "not as git wants it, and left to a person"
+    HELD = "held", "held by the guard"
+    IN_DOUBT = "notification_in_doubt", "a notification may or may not have been sent"
+    STALE = "stale", "git's commits are not taken over"
+    CAUGHT_UP = "caught_up", "git's commits are taken over again"
+    REFUSED = "refused", "somebody else wrote to the state"
+    UNPUBLISHED = "unpublished", "checkpoints of the history cannot be published"
+    UNTIMED = "untimed", "checkpoints of the history get no timestamp"
+    REVIEW_OVERDUE = "review_overdue", "an access review is overdue"
 
 
 class News(Frozen):
@@ -102,7 +83,7 @@ class News(Frozen):
         named = ", ".join(self.grants)
         more = f" and {self.count - len(self.grants)} more" if self.grants and self.count > len(self.grants) else ""
         whom = f"\n  {named}{more}" if named else ""
-        headline = "" if self.kind is NewsKind.HELD else f"{HEADLINES[self.kind]}: "  # the guard's reason has its own
+        headline = "" if self.kind is NewsKind.HELD else f"{self.kind.text}: "  # the guard's reason has its own
         return f"{about}{headline}{self.reason}{whom}"
 
     def joined(self, other: News) -> News:
@@ -121,7 +102,7 @@ class Message(Frozen):
         """Return the subject of an e-mail."""
         first = self.news[0]
         more = f", and {len(self.news) - 1} more" if len(self.news) > 1 else ""
-        return f"Access: {first.integration and f'{first.integration} '}{HEADLINES[first.kind]}{more}"
+        return f"Access: {first.integration and f'{first.integration} '}{first.kind.text}{more}"
 
     @property
     def text(self) -> str:

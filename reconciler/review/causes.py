@@ -14,6 +14,7 @@ from reconciler.model.condition import value_of
 from reconciler.model.grant import Grant
 from reconciler.model.manifest import Manifest
 from reconciler.model.settings import Settings
+from reconciler.model.text import Spoken
 from reconciler.model.value import Frozen, fields
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Files
@@ -41,23 +42,21 @@ class ChangeKind(StrEnum):
     REMOVED = "removed"
 
 
-class CauseKind(StrEnum):
-    """What changed."""
+class CauseKind(Spoken):
+    """What changed, and how it is said before its name."""
 
     FIELDS = "fields"
     """Fields of hires, so that a condition holds for them or no longer does, or that requests use."""
-    SEQUENCE = "sequence"
+    SEQUENCE = "sequence", "sequence "
     """An entry of a sequence."""
-    CONDITION = "condition"
+    CONDITION = "condition", "who is meant by sequence "
     """A sequence's `assign`."""
-    INCLUDE = "include"
-    """Which sequences a sequence includes."""
-    MANIFEST = "manifest"
-    SETTINGS = "settings"
-    HIRE = "hire"
+    INCLUDE = "include", "what is included in sequence "
+    MANIFEST = "manifest", "manifest "
+    SETTINGS = "settings", "setting "
+    HIRE = "hire", "file of "
     """A hire's file: it is new or gone, its own entries, or the sequences that it names."""
-    REQUEST = "request"
-    """The file of a request for access."""
+    REQUEST = "request", "request "
 
 
 class Cause(Frozen):

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time
-from enum import StrEnum
 from typing import Any, Literal
 
 from reconciler.model.base import jsonable, spelled
@@ -18,6 +17,7 @@ from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Hire
 from reconciler.model.settings import DEFAULT, FEW, Settings
 from reconciler.model.template import roots
+from reconciler.model.text import Spoken
 from reconciler.model.value import Frozen, fields
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Files
@@ -32,34 +32,35 @@ HELD = "held"
 """The field of a change that says why a grant was not to be given before: it did not fit, or broke a rule."""
 
 
-class Stays(StrEnum):
+class Stays(Spoken):
     """Why access that git no longer wants is only reported."""
 
-    PRUNE = "prune"
+    PRUNE = "prune", "`prune` is `report`"
     """The setting `prune`, and `expire` where it leaves an end to that."""
-    MANIFEST = "manifest"
-    """It has no `revoke`."""
-    CHECK = "check"
-    """There is none, and without one `prune` revokes nothing."""
-    KEEP = "keep"
-    POLICY = "policy"
-    """A rule with `must_have`."""
-    ERRORS = "errors"
-    """The hire's files have some: nothing of the hire is revoked until they are fixed."""
-    SAME_ACCOUNT = "same_account"
-    """Another entry is for the same account."""
+    MANIFEST = "manifest", "the manifest has no `revoke`"
+    CHECK = "check", "the manifest has no `exists`, without which nothing is revoked"
+    KEEP = "keep", "the entry has `keep`"
+    POLICY = "policy", "by the policy the person must have it"
+    ERRORS = "errors", "nothing of a person whose files, or the policy, have errors is revoked"
+    SAME_ACCOUNT = "same_account", "another entry is for the same account"
 
 
-class Applied(StrEnum):
+class Applied(Spoken):
     """What happens to an account that is there, where values change that its requests use."""
 
-    UPDATED = "updated"
-    NOT_UPDATED = "not_updated"
-    ANOTHER_ADDRESS = "another_address"
-    ANOTHER_ACCOUNT = "another_account"
-    ANOTHER_THING = "another_thing"
+    UPDATED = "updated", "updated at the service"
+    NOT_UPDATED = (
+        "not_updated",
+        "not updated at the service: the manifest has no `update`, so somebody has to do it there",
+    )
+    ANOTHER_ADDRESS = (
+        "another_address",
+        "another address: rename the account at the service; where both are there, the former one",
+    )
+    ANOTHER_ACCOUNT = "another_account", "another account is made; the former one"
+    ANOTHER_THING = "another_thing", "access to another thing is given; the former one"
     """A field with `identity` has another value."""
-    NAME_TAKEN = "name_taken"
+    NAME_TAKEN = "name_taken", "blocked: the former account has this name, and stays; give the entry another name"
     """It is of another integration, and has the entry's name."""
 
     @property

@@ -14,7 +14,6 @@ from reconciler.cli.context import Here, names_in, suggest_from_ledger
 from reconciler.cli.options import Filter, SharedOptions, as_given, filters, of_hires, of_integrations, option, shared
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.text import batches, count, in_words
-from reconciler.model.attribution import Source
 from reconciler.model.clock import first_moment, stamp
 from reconciler.model.errors import Problem, SecretsError, Severity, UsageError
 from reconciler.model.revision_status import Untrusted
@@ -155,13 +154,6 @@ def _records(here: Here, ledger: LedgerReader, hires: Collection[str]) -> Iterat
     return (as_settled({record.key: record for record in batch}, left, policy).values() for batch in found)
 
 
-VOUCHED = {
-    Source.FORGE: ", as the forge says",
-    Source.SIGNATURE: ", who signed it",
-    Source.CLAIMED: ", not proven: only the commit's text says so",
-}
-"""What vouches for an approval."""
-
 A_SECOND = timedelta(seconds=1)
 """Times are shown in whole seconds: what happened in that second has happened by then."""
 
@@ -241,7 +233,5 @@ def _sentence(row: Row, *, values: bool) -> str:
     had = ["values not known" if row.values is None else in_words(row.values)] if values and row.values != {} else []
     given = row.given
     by = "not known who gave it" if given is None else f"given in commit {given.granted_in[:12]} by {given.author}"
-    approved = (
-        [f"approved by {approval.name}{VOUCHED[approval.source]}" for approval in given.approvals] if given else []
-    )
+    approved = [f"approved by {approval.name}, {approval.source.text}" for approval in given.approvals] if given else []
     return "; ".join([*had, ", ".join([by, *approved]), f"last: {row.reason}"])

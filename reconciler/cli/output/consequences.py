@@ -13,7 +13,7 @@ from reconciler.model.base import DAY
 from reconciler.model.settings import Settings
 from reconciler.model.text import described
 from reconciler.review.causes import CauseKind, ChangeKind, Consequence
-from reconciler.review.consequences import AT_ONCE, HELD, Applied, Change, HeldOffline, Leaving, Stays
+from reconciler.review.consequences import AT_ONCE, HELD, Applied, Change, HeldOffline, Leaving
 
 Quote = Callable[[str], str]
 """Makes a text from a file safe for the output."""
@@ -25,36 +25,6 @@ MAX_VALUE = 200
 
 _VERBS = {ChangeKind.ADDED: "gets", ChangeKind.CHANGED: "keeps", ChangeKind.REMOVED: "loses"}
 _PLURAL = {"gets": "get", "keeps": "keep", "loses": "lose", "is no longer to have": "are no longer to have"}
-
-_STAYS = {
-    Stays.PRUNE: "`prune` is `report`",
-    Stays.MANIFEST: "the manifest has no `revoke`",
-    Stays.CHECK: "the manifest has no `exists`, without which nothing is revoked",
-    Stays.KEEP: "the entry has `keep`",
-    Stays.POLICY: "by the policy the person must have it",
-    Stays.ERRORS: "nothing of a person whose files, or the policy, have errors is revoked",
-    Stays.SAME_ACCOUNT: "another entry is for the same account",
-}
-
-_APPLIED = {
-    Applied.UPDATED: "updated at the service",
-    Applied.NOT_UPDATED: "not updated at the service: the manifest has no `update`, so somebody has to do it there",
-    Applied.ANOTHER_ADDRESS: "another address: rename the account at the service; where both are there, the former one",
-    Applied.ANOTHER_ACCOUNT: "another account is made; the former one",
-    Applied.ANOTHER_THING: "access to another thing is given; the former one",
-    Applied.NAME_TAKEN: "blocked: the former account has this name, and stays; give the entry another name",
-}
-
-_TITLES = {
-    CauseKind.FIELDS: "",
-    CauseKind.SEQUENCE: "sequence ",
-    CauseKind.CONDITION: "who is meant by sequence ",
-    CauseKind.INCLUDE: "what is included in sequence ",
-    CauseKind.MANIFEST: "manifest ",
-    CauseKind.SETTINGS: "setting ",
-    CauseKind.HIRE: "file of ",
-    CauseKind.REQUEST: "request ",
-}
 
 
 def person(change: Change, quote: Quote) -> str:
@@ -85,7 +55,7 @@ def what_follows(change: Change) -> str:
 
 def left_to_do(change: Change) -> str:
     """Say what a person has to do for a change to come true at the service; nothing where the program does it."""
-    return f"; {_APPLIED[change.applied]}" if change.applied is Applied.NOT_UPDATED else ""
+    return f"; {change.applied.text}" if change.applied is Applied.NOT_UPDATED else ""
 
 
 def _end(ends: str) -> str:
@@ -97,13 +67,13 @@ def _leaving(leaving: Leaving) -> str:
     if leaving.at is not None:
         return f"is revoked at the service when its time is over: {_end(leaving.at)}"
     stays = leaving.stays
-    return "is revoked at the service" if stays is None else f"stays, and is only reported: {_STAYS[stays]}"
+    return "is revoked at the service" if stays is None else f"stays, and is only reported: {stays.text}"
 
 
 def _then(leaving: Leaving | None) -> str:
     if leaving is None or leaving.stays is None:
         return ", then revoked"
-    return f", then it stays, and is only reported: {_STAYS[leaving.stays]}"
+    return f", then it stays, and is only reported: {leaving.stays.text}"
 
 
 def fields(change: Change, quote: Quote) -> str:
@@ -113,7 +83,7 @@ def fields(change: Change, quote: Quote) -> str:
         if change.applied is None:
             return steps
         becomes = "" if change.former is None else f" {_leaving(change.former)}"
-        return f"{steps} ({_APPLIED[change.applied]}{becomes})"
+        return f"{steps} ({change.applied.text}{becomes})"
     side = 1 if change.kind is ChangeKind.ADDED else 0
     shown = {name: pair[side] for name, pair in change.fields.items() if name not in _SAID_BY_DATES}
     return ", ".join(f"{quote(_called(name))} {quote(_text(value))}" for name, value in shown.items())
@@ -137,7 +107,7 @@ def privilege(change: Change, quote: Quote) -> str:
 
 def cause(each: Consequence, quote: Quote) -> str:
     """Write what changed, and how many gain and lose what through it; of one person the changes themselves say it."""
-    number, title = len(each.people), f"{_TITLES[each.cause.kind]}{quote(each.cause.what)}"
+    number, title = len(each.people), f"{each.cause.kind.text}{quote(each.cause.what)}"
     if each.cause.kind in (CauseKind.MANIFEST, CauseKind.SETTINGS):
         return f"{title}{_concerns(each)}"
     if each.cause.kind is CauseKind.HIRE and each.cause.change is not ChangeKind.CHANGED:
