@@ -2,14 +2,21 @@
 
 The guard judges the whole. Until then, a row that it may hold waits together with how it is shown if it is held, or if
 it has to wait for one that is.
+
+Once the listings are read, in nearly all parts of an audit nothing is asked and nothing is to be done. Processes are
+forked then, and plan what they are given as the one that forked them would; but they ask nothing, for it keeps the
+limits of services. Any part that has more to it is left to that one.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import ExitStack, aclosing
 from functools import partial
-from typing import Any
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec.structs import astuple
 
@@ -28,9 +35,14 @@ from reconciler.model.report import Report, Row
 from reconciler.model.selection import Selection
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import is_off
-from reconciler.review.quiet_parts import QuietPart, QuietParts
-from reconciler.review.spool import Spool
+from reconciler.repository.parallel import MANY, forked, processes
+from reconciler.requests.tasks import FEW
+from reconciler.review.owners import Owners
+from reconciler.review.spool import Spool, packed
 from reconciler.review.unmanaged import UnknownAccounts
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 
 class Waiting(Frozen):
@@ -50,6 +62,14 @@ Spooled = Waiting | tuple[Any, ...]
 """A row that waits; or the values of one, by place, where nothing of its hire can be held."""
 
 
+class QuietPart(Frozen):
+    """What a part comes to: its rows, as a spool has them, the problems of its files, and whose its accounts are."""
+
+    rows: bytes
+    problems: tuple[Problem, ...]
+    owners: Mapping[str, Owners]
+
+
 class DryRun:
     """A dry run; its rows are put into a spool, which the caller keeps open until they are shown."""
 
@@ -60,6 +80,9 @@ class DryRun:
         self._unknown = unknown
         self._problems: set[Problem] = set()
         self._tripped: Mapping[str, str] = {}
+        self._runner: asyncio.Runner | None = None
+        """In a process that was forked, what runs there."""
+        self._reading = ExitStack()
 
     async def parts(self, hires: int, on_planned: OnPlanned = no_progress) -> AsyncGenerator[Plan, None]:
         """Plan part by part, so many hires each, and give each part's plan; that of a quiet one is without grants."""
@@ -71,8 +94,7 @@ class DryRun:
         counted = {key.hire for key in changes.counted.keys(Selection())}
         parts = await planning.parts(hires)
         total = sum(len(part.hires or ()) for part in parts)
-        quiet = QuietParts(planning, self._plan, self._waiting, self._unknown)
-        async with aclosing(quiet.over(parts, apart=counted)) as found:
+        async with aclosing(self._over(parts, apart=counted)) as found:
             async for selection, known in found:
                 if known is None:
                     plan = await self._plan(selection, partial(_further, on_planned, done, total))
@@ -106,6 +128,54 @@ class DryRun:
         self._problems.update(part.problems)
         self._spool.add_packed(part.rows)
         return replace(plan, selection=selection, rows={}, grants=(), dropped=(), renamed={}, problems=())
+
+    async def _over(
+        self, parts: Sequence[Selection], *, apart: AbstractSet[str]
+    ) -> AsyncGenerator[tuple[Selection, QuietPart | None], None]:
+        """Yield each part, or smaller ones, with what a process made of it; None if it has to be planned here.
+
+        The first one is in any case, which reads the listings; and so is who is set `apart`.
+        """
+        for part in parts[:1]:
+            yield part, None
+        left = parts[1:]
+        if not self._worth_it(left, sum(len(part.hires or ()) for part in parts[:1])):
+            for part in left:
+                yield part, None
+            return
+        smaller = [(some, apart.isdisjoint(some.hires or ())) for part in left for some in part.parts(FEW)]
+        with forked(self._apart, [part for part, theirs in smaller if theirs], processes()) as receivers:
+            turn = cycle(receivers)
+            for part, theirs in smaller:
+                yield part, await asyncio.to_thread(_received, next(turn)) if theirs else None
+
+    def _worth_it(self, parts: Iterable[Selection], planned: int) -> bool:
+        """Whether there is much left, and of so many hires that were planned hardly any had to be asked for.
+
+        A server answers to threads, beside which no process can be forked.
+        """
+        left = sum(len(part.hires or ()) for part in parts)
+        seldom = 2 * FEW * self._planning.checker.asked <= planned
+        return left >= MANY and seldom and not self._planning.state.ledger.remote and processes() > 1
+
+    def _apart(self, part: Selection) -> QuietPart | None:
+        """Plan a part in a process that was forked; None if there is more to it."""
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+            planning = self._planning
+            planning.context.member_may_send = _ask_nothing
+            planning.state.ledger.reopen(self._reading.enter_context(planning.trusted.location.reader()))
+        try:
+            return self._runner.run(self._quiet(part))
+        except Exception:  # noqa: BLE001  whatever it is, who forked this process meets it as well
+            return None
+
+    async def _quiet(self, part: Selection) -> QuietPart | None:
+        plan, unknown = await self._plan(part), self._unknown
+        if plan.renamed or plan.dropped or self._planning.untold or not all(map(_is_quiet, plan.grants)):
+            return None
+        owners = {} if unknown is None else await unknown.apart(plan)
+        return None if owners is None else QuietPart(packed(self._waiting(plan)), plan.problems, owners)
 
     async def _count(self) -> RevisionCount | None:
         """Count the revision, as the pass does first, where only some of it is planned and no pass has met it yet."""
@@ -200,3 +270,21 @@ def _judged(batch: Sequence[Spooled], tripped: Mapping[str, str]) -> Iterator[Ro
         else:
             assert each.waits is not None
             yield replace(each.waits, reason=item.decision.reason)
+
+
+def _received(receiver: Connection) -> Any:
+    """Wait for what a process sends next; None if it is no more."""
+    try:
+        return receiver.recv()[1]
+    except (EOFError, OSError):
+        return None
+
+
+def _ask_nothing() -> NoReturn:
+    raise RuntimeError("a process that was forked asks nothing")
+
+
+def _is_quiet(item: PlannedGrant) -> bool:
+    """Whether nothing is to be done about a grant, and the guard neither counts nor held it."""
+    decision, guarded = item.decision, item.record is not None and item.record.guarded
+    return item.wanted and not (decision.action.acts or decision.pending or decision.heals or guarded)

@@ -354,9 +354,9 @@ def test_a_dry_run_in_processes_is_what_it_is_in_one(
         assert taken == []
         before = len(saas.requests)
         with monkeypatch.context() as patch:
-            patch.setattr("reconciler.review.quiet_parts.processes", lambda: 2)
-            patch.setattr("reconciler.review.quiet_parts.MANY", 25)
-            patch.setattr("reconciler.review.quiet_parts.FEW", 2)
+            patch.setattr("reconciler.review.dry_run.processes", lambda: 2)
+            patch.setattr("reconciler.review.dry_run.MANY", 25)
+            patch.setattr("reconciler.review.dry_run.FEW", 2)
             forked = call(repo, "--dry-run", "--output", output)
         assert [request.path for request in saas.requests[before:]] == ["/users", "/users/p29@example.com"]
         assert len(taken) == 14, "of 25 hires, two at a time and of each five the last, without the one who is gone"

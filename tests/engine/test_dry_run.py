@@ -14,7 +14,6 @@ from reconciler.model.report import Report
 from reconciler.model.selection import Selection
 from reconciler.model.status import Action, Status
 from reconciler.review.dry_run import DryRun
-from reconciler.review.quiet_parts import QuietParts
 from reconciler.review.spool import Spool
 from tests.engine.harness import Machine, row
 from tests.repo import Repo
@@ -46,9 +45,9 @@ def shown(report: Report) -> tuple[list[dict[str, Any]], list[str], dict[str, in
 def in_processes(machine: Machine) -> Report:
     """Plan four hires, and have two processes plan the others, two at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("reconciler.review.quiet_parts.processes", lambda: 2)
-        patch.setattr("reconciler.review.quiet_parts.FEW", 2)
-        patch.setattr(QuietParts, "_worth_it", lambda *_: True)
+        patch.setattr("reconciler.review.dry_run.processes", lambda: 2)
+        patch.setattr("reconciler.review.dry_run.FEW", 2)
+        patch.setattr(DryRun, "_worth_it", lambda *_: True)
         return machine.plan(at_a_time=4)
 
 
@@ -106,20 +105,20 @@ def test_processes_plan_all_that_is_as_it_was(
     company: Machine, repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch, *, dies: bool
 ) -> None:
     """But for whom the revision adds, as the guard counts them, and for who is not in the listing."""
-    taken, here, add_quiet, quiet = [], os.getpid(), DryRun._add_quiet, QuietParts._quiet
+    taken, here, add_quiet, quiet = [], os.getpid(), DryRun._add_quiet, DryRun._quiet
 
     def noted(*given: Any) -> Any:
         taken.append(sorted(given[2].hires))
         return add_quiet(*given)
 
-    def planned(parts: QuietParts, part: Selection) -> Any:
+    def planned(parts: DryRun, part: Selection) -> Any:
         if dies and "h08" in (part.hires or ()):
             assert os.getpid() != here
             os.kill(os.getpid(), signal.SIGKILL)
         return quiet(parts, part)
 
     monkeypatch.setattr(DryRun, "_add_quiet", noted)
-    monkeypatch.setattr(QuietParts, "_quiet", planned)
+    monkeypatch.setattr(DryRun, "_quiet", planned)
     the_same(company, accounts)
     assert taken == [], "the revision adds all of them"
     repo.hire("i", "tool")
