@@ -82,16 +82,16 @@ class Programs:
             except (OSError, ValueError) as error:
                 why = error.strerror if isinstance(error, OSError) else str(error)
                 raise TransportError(f"{program} cannot be run: {why}", left=False) from None
-            process = Process(transport, protocol, loop)
+            process, said = Process(transport, protocol, loop), bytearray()
             try:
                 self._reaper.notify(process.pid)
                 watch.has_left()
-                answer, said = await _printed(process, request.most)
+                answer = await _printed(process, request.most, said)
                 code = await process.wait()
-            finally:
+            finally:  # at the timeout too
+                if text := said.decode(errors="replace").strip():
+                    event_log().warning("program.stderr", program=name, text=self._redact(text)[:ERROR_CHARACTERS])
                 await self._end(process, transport)
-        if said:
-            event_log().warning("program.stderr", program=name, text=self._redact(said)[:ERROR_CHARACTERS])
         if code != 0:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             raise TransportError(f"the program {how}", left=True)
@@ -180,22 +180,19 @@ def _input(content: bytes | None) -> Iterator[int]:
         yield file.fileno()
 
 
-async def _printed(process: Process, most: int) -> tuple[bytes, str]:
-    """Read what a program prints, until it ends: its answer, and its standard error."""
+async def _printed(process: Process, most: int, said: bytearray) -> bytes:
+    """Read what a program prints, until it ends: return its answer, and add its standard error to what it `said`."""
     assert process.stdout is not None
     assert process.stderr is not None
-    answer, said = await asyncio.gather(
-        _read(process.stdout, HEAD_BYTES + most + 1), _read(process.stderr, ERROR_BYTES)
-    )
-    return answer, said.decode(errors="replace").strip()
+    answer = bytearray()
+    await asyncio.gather(_read(process.stdout, HEAD_BYTES + most + 1, answer), _read(process.stderr, ERROR_BYTES, said))
+    return bytes(answer)
 
 
-async def _read(stream: asyncio.StreamReader, most: int) -> bytes:
+async def _read(stream: asyncio.StreamReader, most: int, kept: bytearray) -> None:
     """Read to the end; keep so many bytes."""
-    kept = bytearray()
     while piece := await stream.read(PIECE_BYTES):
         kept += piece[: max(0, most - len(kept))]
-    return bytes(kept)
 
 
 def _answer(printed: bytes, most: int) -> Response:

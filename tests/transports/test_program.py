@@ -240,6 +240,21 @@ async def test_standard_error_goes_to_the_log_without_secrets_and_bounded(progra
     await tool.aclose()
 
 
+async def test_standard_error_of_a_program_that_hangs_is_logged_at_the_timeout(program, tmp_path):
+    """It may say for what the program waits."""
+    tool = program(f"echo 'waiting for the lock' >&2; echo $$ > {tmp_path}/pids; sleep 1000")
+    with capture_logs() as lines:
+        task = asyncio.create_task(exchange(tool, "GET", "exec:tool/x"))
+        await asyncio.to_thread(eventually, lambda: written(tmp_path / "pids"))
+        for _ in range(10):  # what it wrote is there, and is read in the next turns
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert [line["text"] for line in lines] == ["waiting for the lock"]
+    await tool.aclose()
+
+
 async def test_an_answer_is_bounded(program):
     tool = program("printf 'X: y\\n\\n'; yes x | head -c 3000000")
     progress = Progress(most=1000)
