@@ -1074,15 +1074,18 @@ def test_what_a_person_asks_for_and_what_was_tried_waits_for_nothing(chain, acco
     assert row(chain.reconcile(grants=by_hand, by_hand=by_hand), "ada", "tool").status is Status.REVOKED
 
 
-@pytest.mark.parametrize("used", [False, True], ids=["used by execute alone", "used by its removal"])
-def test_missing_initial_data_holds_only_the_removal_that_uses_it(pruning, accounts, repo, used):
+@pytest.mark.parametrize("part", ["execute", "revoke", "exists"])
+def test_missing_initial_data_holds_only_the_removal_that_uses_it_and_is_said_aloud(pruning, accounts, repo, part):
     pruning.reconcile()
-    manifest = accounts.manifest(team=True, revoke=True)
+    manifest, used = accounts.manifest(team=True, revoke=True), part != "execute"
     manifest["initial_data_form"] = [*manifest.get("initial_data_form", ()), {"id": "PLAN"}]
-    (manifest["revoke"] if used else manifest["execute"])[0]["headers"] = {**manifest["headers"], "X-Plan": "{{PLAN}}"}
+    uses = manifest[part] if part == "exists" else manifest[part][0]
+    uses["headers"] = {**manifest["headers"], "X-Plan": "{{PLAN}}"}
     repo.manifest("tool", manifest)
     without(repo)
-    left = row(pruning.reconcile(), "ada", "tool")
+    report = pruning.reconcile()
+    left = row(report, "ada", "tool")
     assert left.status is (Status.ORPHANED if used else Status.REVOKED)
     assert ("initial data PLAN is missing" in left.reason) is used
     assert ("ada@example.com" in accounts.people) is used
+    assert report.wrong is used

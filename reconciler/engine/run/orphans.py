@@ -20,7 +20,7 @@ from reconciler.model.grant import APART, Decision, Grant, Key, Phase, Record
 from reconciler.model.run import Kind
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import replace
-from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict, is_off
+from reconciler.model.verdict import Cause, Missing, NoCheck, Present, Unknown, Verdict, is_off
 from reconciler.repository.joined_problems import first_error
 from reconciler.repository.parsing import REQUESTS
 
@@ -404,7 +404,8 @@ def _no_action(record: Record, status: Status, reason: str) -> PlannedGrant:
 
 def _unable(record: Record, over: str | None, why: Blocked, *, pending: bool, found: bool = False) -> Decision:
     """Leave an orphan that cannot be asked for, or that is `found` and cannot be taken away."""
-    reason, waits = f"{over or NOT_IN_GIT}; {why}", pending and (found or isinstance(why, MissingVariable))
+    lacks = isinstance(why, MissingVariable) or why.cause is Cause.INITIAL_DATA
+    reason, waits = f"{over or NOT_IN_GIT}; {why}", pending and (found or lacks)
     if waits and why.cause is None and not isinstance(why, HostNotAllowed):  # nobody adds to what the ledger has of it
         then = "" if found else f", and `reconcile revoke {' '.join(record.key)}`"
         reason = f"{reason}: remove the account there{then}"
