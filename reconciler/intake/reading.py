@@ -12,6 +12,7 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from reconciler.model.value import Frozen, replace
 from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.git.extent import UNREADABLE
 from reconciler.requests.match import failure
 from reconciler.requests.pages import MorePages, items
 from reconciler.requests.record import same
@@ -138,11 +140,13 @@ def _inside(checkout: Checkout, path: Path) -> str | None:
 
 
 def _tracked(repository: pygit2.Repository, path: str) -> bool:
-    """Whether a path is in git's index or in the commit at HEAD."""
+    """Whether a path is in git's index or in the commit at HEAD, where that can be read."""
     repository.index.read()
     if path in repository.index:
         return True
-    return not repository.head_is_unborn and path in repository.head.peel(pygit2.Commit).tree
+    with suppress(*UNREADABLE):
+        return path in repository.head.peel(pygit2.Commit).tree
+    return False
 
 
 def read_csv(path: Path, imported: Import) -> SourceRecords:

@@ -308,6 +308,14 @@ def test_tidy_takes_out_what_was_revoked(company: Repo, call: Call) -> None:
     assert not (company.root / path).exists()
 
 
+def test_tidy_says_why_the_state_cannot_be_read(company: Repo, call: Call) -> None:
+    company.commit()
+    call(company, "--yes")
+    company.state.write_text("not a database" * 1000)
+    refused = call(company, "request", "tidy")
+    assert (refused.code, "file is not a database" in refused.err) == (1, True), refused.err
+
+
 @pytest.mark.parametrize(
     ("remote", "told"),
     [

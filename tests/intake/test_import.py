@@ -534,6 +534,16 @@ def test_csv_that_is_none_changes_nothing(repo: Repo, text: str | bytes, said: s
     assert files(repo) == {}
 
 
+def test_csv_is_read_where_git_has_lost_the_commit(repo: Repo) -> None:
+    structure = {"email": "Email", "first_name": "First", "last_name": "Last"}
+    repo.write("config/imports/hr.yaml", {"file": "people.csv", "data_structure": structure})
+    commit = repo.commit()
+    repo.write("people.csv", "Email,First,Last\nada@example.com,Ada,Example\n")
+    (repo.root / ".git" / "objects" / commit[:2] / commit[2:]).unlink()
+    done = brought(repo)
+    assert (done.code, [each["hire"] for each in done.json["created"]]) == (2, ["ada"]), done.err
+
+
 @pytest.mark.parametrize("how", ["staged", "committed"])
 def test_csv_in_git_is_refused(repo: Repo, how: str) -> None:
     repo.write("people.csv", "Email,First,Last\nada@example.com,Ada,Example\n")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +133,7 @@ def tidy(options: SharedOptions, branch: str | None) -> int:
     asking = _asking(options)
     if branch is not None:
         refuse_branch(asking.context.checkout, branch, asking.force.branch)
-    records = _records(asking.force)
+    records = _kept(asking.force)
     if not records:
         raise LedgerError("there is no state here that says what ended: run this where the daemon's state is")
     paths = [
@@ -170,12 +171,15 @@ def _asking(options: SharedOptions) -> Asking:
 
 
 def _records(force: Revision) -> Mapping[Key, Record]:
-    """Return what the ledger has, where there is one."""
-    try:
-        with force.location.reader() as ledger:
-            return {record.key: record for record in ledger.grants.records()}
-    except (LedgerError, SecretsError):
-        return {}
+    """Return what the ledger has, where there is one that can be read."""
+    with suppress(LedgerError, SecretsError):
+        return _kept(force)
+    return {}
+
+
+def _kept(force: Revision) -> Mapping[Key, Record]:
+    with force.location.reader() as ledger:
+        return {record.key: record for record in ledger.grants.records()}
 
 
 def _values(given: tuple[str, ...]) -> dict[str, Any]:
