@@ -73,25 +73,24 @@ class ForgeProject:
         self.pulls = f"{self.path}/{'merge_requests' if gitlab else 'pulls'}"
         scheme = "token" if forge.kind == "gitea" else "Bearer"
         accepted = "application/vnd.github+json" if forge.kind == "github" else "application/json"
-        self._headers = {"Authorization": f"{scheme} {token}", "Accept": accepted}
+        headers = {"Authorization": f"{scheme} {token}", "Accept": accepted}
+        self._client = httpx.AsyncClient(timeout=timeout, verify=tls_context(), follow_redirects=False, headers=headers)
         self._size = "limit" if forge.kind == "gitea" else "per_page"
 
-    def client(self) -> httpx.AsyncClient:
-        """Return a client that has the token, and follows no redirect with it."""
-        return httpx.AsyncClient(
-            timeout=self._timeout, verify=tls_context(), follow_redirects=False, headers=self._headers
-        )
+    async def aclose(self) -> None:
+        """Close its connections."""
+        await self._client.aclose()
 
-    async def read(self, client: httpx.AsyncClient, method: str, path: str, **given: Any) -> Any:
+    async def read(self, method: str, path: str, **given: Any) -> Any:
         """Send a request; return what its answer says."""
-        return (await self._read(client, method, path, **given))[1]
+        return (await self._read(method, path, **given))[1]
 
-    async def listed(self, client: httpx.AsyncClient, path: str, params: Mapping[str, str] = {}) -> list[Any]:
+    async def listed(self, path: str, params: Mapping[str, str] = {}) -> list[Any]:
         """Return the items of a list, page by page."""
         found: list[Any] = []
         for page in range(1, MAX_PAGES + 1):
             wanted = {**params, self._size: str(PAGE), "page": str(page)}
-            answer, items = await self._read(client, "GET", path, params=wanted)
+            answer, items = await self._read("GET", path, params=wanted)
             if not isinstance(items, list):
                 raise ForgeError(f"{self.base}{path} answered with no list: look at forge.kind and forge.url")
             found += items
@@ -99,15 +98,13 @@ class ForgeProject:
                 break
         return found
 
-    async def _read(
-        self, client: httpx.AsyncClient, method: str, path: str, **given: Any
-    ) -> tuple[httpx.Response, Any]:
+    async def _read(self, method: str, path: str, **given: Any) -> tuple[httpx.Response, Any]:
         """Return an answer, which is whole within the timeout and no longer than `MAX_ANSWER`, and its JSON."""
         asked, body = f"{method} {self.base}{path}", bytearray()
         try:
             async with (
                 asyncio.timeout(self._timeout),
-                client.stream(method, f"{self.base}{path}", **given) as answer,
+                self._client.stream(method, f"{self.base}{path}", **given) as answer,
             ):
                 async for part in answer.aiter_bytes():
                     body += part
@@ -138,7 +135,7 @@ class ForgeProject:
 class ForgeClient(ForgeProject):
     """The calls to one project of a forge."""
 
-    def find(self, branch: str) -> PullRequest | None:
+    async def find(self, branch: str) -> PullRequest | None:
         """Return the open pull request of a branch; None if there is none."""
         params: dict[str, str]
         match self._forge.kind:
@@ -148,61 +145,42 @@ class ForgeClient(ForgeProject):
                 params = {"source_branch": branch, "state": "opened"}
             case _:
                 params = {"state": "open"}
-        pull = next((_pull(each) for each in self._listed(self.pulls, params) if _head(each) in (None, branch)), None)
-        return None if pull is None else replace(pull, reviewers={**pull.reviewers, **self._reviewed(pull)})
+        found = await self.listed(self.pulls, params)
+        pull = next((_pull(each) for each in found if _head(each) in (None, branch)), None)
+        return None if pull is None else replace(pull, reviewers={**pull.reviewers, **await self._reviewed(pull)})
 
-    def open(self, branch: str, base: str, title: str, text: str) -> PullRequest:
+    async def open(self, branch: str, base: str, title: str, text: str) -> PullRequest:
         """Open a pull request of a branch into `base`."""
         if self._forge.kind == "gitlab":
             given = {"source_branch": branch, "target_branch": base, "title": title, "description": text}
         else:
             given = {"head": branch, "base": base, "title": title, "body": text}
-        return _pull(self._ask("POST", self.pulls, json=given))
+        return _pull(await self.read("POST", self.pulls, json=given))
 
-    def ask_reviewers(self, pull: PullRequest, logins: Iterable[str]) -> Iterator[str]:
-        """Ask for reviews who is not asked and has given none; yield why, for each login whom the forge refuses."""
-        logins = [login for login in logins if login.lower() not in pull.reviewers]
-        if self._forge.kind == "gitlab":
-            yield from self._ask_reviewers_by_id(pull, logins)
-            return
-        for login in logins:
+    async def ask_reviewers(self, pull: PullRequest, logins: Iterable[str]) -> list[str]:
+        """Ask for reviews who is not asked and has given none; return why, for each login whom the forge refuses."""
+        path, ids, refused = f"{self.pulls}/{pull.number}", [*pull.reviewers.values()], []
+        for login in (login for login in logins if login.lower() not in pull.reviewers):
             try:
-                self._ask("POST", f"{self.pulls}/{pull.number}/requested_reviewers", json={"reviewers": [login]})
-            except ForgeError as error:
-                yield f"{login} is not asked for a review: {error}"
-
-    def _ask_reviewers_by_id(self, pull: PullRequest, logins: Iterable[str]) -> Iterator[str]:
-        ids = [*pull.reviewers.values()]
-        for login in logins:
-            try:
-                known = self._ask("GET", "/users", params={"username": login})
-                ids += [int(each["id"]) for each in known if each["username"].lower() == login.lower()][:1] or _nobody()
-                self._ask("PUT", f"{self.pulls}/{pull.number}", json={"reviewer_ids": ids})
+                if self._forge.kind == "gitlab":
+                    known = await self.read("GET", "/users", params={"username": login})
+                    its = [int(each["id"]) for each in known if each["username"].lower() == login.lower()]
+                    ids += its[:1] or _nobody()
+                    await self.read("PUT", path, json={"reviewer_ids": ids})
+                else:
+                    await self.read("POST", f"{path}/requested_reviewers", json={"reviewers": [login]})
             except (ForgeError, KeyError, TypeError, ValueError) as error:
-                yield f"{login} is not asked for a review: {error}"
+                refused.append(f"{login} is not asked for a review: {error}")
+        return refused
 
-    def _reviewed(self, pull: PullRequest) -> Mapping[str, int]:
+    async def _reviewed(self, pull: PullRequest) -> Mapping[str, int]:
         """Return who has given a review: GitHub and Gitea name those no more among the ones who are asked."""
         if self._forge.kind == "gitlab":
             return {}
         try:
-            return _users(each.get("user") for each in self._listed(f"{self.pulls}/{pull.number}/reviews", {}))
+            return _users(each.get("user") for each in await self.listed(f"{self.pulls}/{pull.number}/reviews"))
         except (ForgeError, AttributeError, TypeError, ValueError):
             return {}  # at worst somebody is asked twice
-
-    def _listed(self, path: str, params: Mapping[str, str]) -> list[Any]:
-        async def listed() -> list[Any]:
-            async with self.client() as client:
-                return await self.listed(client, path, params)
-
-        return asyncio.run(listed())
-
-    def _ask(self, method: str, path: str, **given: Any) -> Any:
-        async def asked() -> Any:
-            async with self.client() as client:
-                return await self.read(client, method, path, **given)
-
-        return asyncio.run(asked())
 
 
 def _is_last(answer: httpx.Response, items: Sized, read: int) -> bool:
@@ -294,14 +272,6 @@ class ApprovalReader(ForgeProject):
     Of each reviewer the last word counts; who wrote the pull request, or a commit of it, approves nothing.
     """
 
-    def __init__(self, forge: Forge, token: str, timeout: float) -> None:
-        super().__init__(forge, token, timeout)
-        self._client = self.client()
-
-    async def aclose(self) -> None:
-        """Close its connections."""
-        await self._client.aclose()
-
     async def merged(self, commits: Sequence[str], branch: str) -> Merged | None:
         """Return the pull request that brought the first of these into a branch; the others are merges of it.
 
@@ -328,7 +298,7 @@ class ApprovalReader(ForgeProject):
                 return dict(min(own, key=lambda pull: str(pull.get("merged_at") or "")))
         # Not every forge knows of every commit which pull request brought it: a rebased one, a fast-forward.
         params = {**self._closed(branch), self._size: str(PAGE)}
-        known = await self.read(self._client, "GET", self.pulls, params=params)
+        known = await self.read("GET", self.pulls, params=params)
         closed = (pull for pull in known if self._is_merged(pull, branch) and self._brought(pull, commits))
         return next((dict(pull) for pull in closed), None)
 
@@ -359,19 +329,19 @@ class ApprovalReader(ForgeProject):
         wrote = pull.get("author") if self._forge.kind == "gitlab" else pull.get("user")
         writers = _Writers([wrote] if wrote else [])
         with suppress(_NotKnown):  # a forge of another release may not have the list
-            for commit in await self.listed(self._client, f"{path}/commits"):
+            for commit in await self.listed(f"{path}/commits"):
                 writers.add(commit)
         if self._forge.kind == "gitlab":
-            approvals = (await self.read(self._client, "GET", f"{path}/approvals"))["approved_by"]
+            approvals = (await self.read("GET", f"{path}/approvals"))["approved_by"]
             approvers = [each["user"] for each in approvals if each["user"]]  # an account that was deleted has none
         else:
-            approvers = [*_approvers(await self.listed(self._client, f"{path}/reviews"))]
+            approvers = [*_approvers(await self.listed(f"{path}/reviews"))]
         return Merged(number, tuple(_login(each) for each in approvers if each not in writers), by and _login(by))
 
     async def _known(self, path: str) -> Any:
         """Return an answer; None where the forge does not know what is asked about."""
         try:
-            return await self.read(self._client, "GET", path)
+            return await self.read("GET", path)
         except _NotKnown:
             return None
 

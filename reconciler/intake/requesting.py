@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import count
@@ -336,17 +338,19 @@ class Asking:
         forge, token = self._forge()
         kept = f"the branch {request.branch} is kept: run this again"
         self.context.redactor.learn([token])
-        client = ForgeClient(forge, token, self.files.settings.limits.timeout.total_seconds())
-        try:
-            self._push(request.branch, token)
-            pull = client.find(request.branch)
-            if pull is None:
-                title = f"Ask for {request.asked.access.integration} for {request.asked.hire}"
-                head = self._waiting()[request.branch].revision
-                pull = client.open(request.branch, self.branch, title, text(self.tree.revision, head))
-        except ForgeError as error:
-            raise ForgeError(f"{error}; {kept}") from None
-        return pull, [*client.ask_reviewers(pull, self._approvers(request.asked))]
+        with asyncio.Runner() as runner, ExitStack() as after:
+            client = ForgeClient(forge, token, self.files.settings.limits.timeout.total_seconds())
+            after.callback(lambda: runner.run(client.aclose()))
+            try:
+                self._push(request.branch, token)
+                pull = runner.run(client.find(request.branch))
+                if pull is None:
+                    title = f"Ask for {request.asked.access.integration} for {request.asked.hire}"
+                    description = text(self.tree.revision, self._waiting()[request.branch].revision)
+                    pull = runner.run(client.open(request.branch, self.branch, title, description))
+            except ForgeError as error:
+                raise ForgeError(f"{error}; {kept}") from None
+            return pull, runner.run(client.ask_reviewers(pull, self._approvers(request.asked)))
 
     def _forge(self) -> tuple[Forge, str]:
         """Return where pull requests are opened, and the token for it. Raises ForgeError where one is not given."""
