@@ -28,6 +28,7 @@ from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import OverlayTree, Tree
 from reconciler.repository.naming import line_in, modeline
+from reconciler.repository.parsing import read_hire
 from reconciler.review.findings import MissingValues
 from reconciler.review.population import compared, known_integration
 from reconciler.review.unmanaged import AccountKind, UnknownAccount
@@ -199,13 +200,11 @@ def _proposed(
         entry = {"integration": integration.name, "values": values}
     owner = found.hire or desired.owner(found.email or "")
     if owner is not None:
-        loaded, tree = desired.hires[owner], desired.hires.tree
+        loaded = desired.hires[owner]
         if (there := desired.entries.of(loaded).get(integration.name)) is not None:
             path = there.source.rpartition(":")[0]
             raise ReconcilerError(f"{path} has an entry named {integration.name} already: add one by hand, with a name")
-        file = tree.find(loaded.path)
-        assert file is not None
-        before = tree.read(file)
+        before = read_hire(desired.hires.tree, desired.hires.index.file(owner))
         text = "".join(f"{line}\n" for line in ("access:", *block_item(entry, 2)))
         return Proposal(owner, loaded.path, text, with_item(before, loaded.path, "access", entry), before)
     stem = _stem_of(found)

@@ -6,7 +6,7 @@ Only a file that this import made (`source`) is ended, and never one whose perso
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
@@ -22,6 +22,7 @@ from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.documents.problems import model_of
 from reconciler.repository.documents.yaml import Loaded, read
 from reconciler.repository.hires import Hires
+from reconciler.repository.parsing import read_hire
 
 _REFERENCES = {"manager": "manager_email", "buddy": "buddy_email"}
 
@@ -69,15 +70,11 @@ def _as_json(what: HireChange | LeftOut) -> dict[str, Any]:
 
 
 class Importer(Frozen, kw_only=True):
-    """Compares one reading of a source with the existing hires.
-
-    `raw` returns a file's bytes by its path. New files begin with the lines of `head`.
-    """
+    """Compares one reading of a source with the existing hires. New files begin with the lines of `head`."""
 
     name: str
     imported: Import
     hires: Unshown[Hires]
-    raw: Callable[[str], bytes]
     today: date
     head: str
 
@@ -173,7 +170,7 @@ class Importer(Frozen, kw_only=True):
         person: Person | None = None,
     ) -> None:
         """Edit the file's fields, leaving every other byte; a person whose file cannot be edited is left out."""
-        before = content = self.raw(loaded.path)
+        before = content = read_hire(self.hires.tree, self.hires.index.file(loaded.stem))
         try:
             for key, (_, value) in fields.items():
                 content = with_field(content, loaded.path, key, value)

@@ -139,7 +139,7 @@ class _ImportRun:
         hires = (trusted if self.trusted.tree is self.tree else context.reader.load(self.tree)).hires
         percent, today = trusted.settings.max_change_percent, self.trusted.today
         head = line_in(context.checkout.root, "hire", "hires")
-        importer = Importer(name=self.name, imported=loaded, hires=hires, raw=self._raw, today=today, head=head)
+        importer = Importer(name=self.name, imported=loaded, hires=hires, today=today, head=head)
         plan = importer.plan(people, whole=reading.whole, percent=percent)
         plan.notes += _unused_paths(reading, loaded)
         return plan
@@ -176,11 +176,6 @@ class _ImportRun:
             integration = replace(integration, connection=connection.apart())
         integration.reachable()
         return await ask(integration, files.imports[self.name].model)
-
-    def _raw(self, path: str) -> bytes:
-        file = self.tree.find(path)
-        assert file is not None  # it was read from there
-        return self.tree.read(file)
 
 
 def _empty(reading: SourceRecords, name: str, left_out: Sequence[LeftOut]) -> str:
