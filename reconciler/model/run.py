@@ -91,6 +91,11 @@ class Step(Frozen):
         """Whether it can have changed something (docs/design/rules.md, "The ledger and the retry")."""
         return self.mutates and self.outcome is not Outcome.REFUSED
 
+    @property
+    def broke_there(self) -> bool:
+        """Whether the service answered with a fault of its own, which is no proof that nothing was changed."""
+        return self.mutates and self.outcome is Outcome.REFUSED and (self.status or 0) >= 500
+
 
 class OpenRun(Frozen, kw_only=True):
     """A chain of attempts that is not settled: one is running, or the last one failed.

@@ -9,6 +9,8 @@ import pytest
 from reconciler.engine.observe.checker import Checker
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import dying, row
+from tests.repo import call_cli
+from tests.servers import Reply
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 
@@ -58,6 +60,39 @@ def test_an_attempt_without_effect_is_dropped_too(machine, accounts, repo):
     machine.clock.turn(hours=2)
     assert machine.reconcile().rows == []
     assert len(accounts.calls("POST")) == 1
+
+
+def fails_after_commit(accounts):
+    """The account is made, and the answer says that the service failed."""
+
+    def act(connection, received):
+        accounts.handle(received)
+        connection.answer(Reply(502, b"bad gateway"))
+
+    accounts.on(act, times=1, method="POST", prefix="/users")
+
+
+def test_account_that_was_made_though_the_service_said_that_it_failed_is_not_forgotten(pruning, accounts, repo):
+    fails_after_commit(accounts)
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.RETRYING
+    without(repo)
+    accounts.fail_next(1, 503, method="GET")
+    assert "answered 503" in row(pruning.reconcile(), "ada", "tool").reason
+    assert row(pruning.plan(), "ada", "tool").action is Action.REVOKE
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert accounts.people == {}
+    assert call_cli(repo, "history", "--verify").code == 0
+
+
+def test_such_an_account_is_reported_until_it_is_gone(machine, accounts, repo):
+    fails_after_commit(accounts)
+    machine.reconcile()
+    without(repo)
+    for _ in range(2):
+        left = row(machine.reconcile(), "ada", "tool")
+        assert (left.status, left.reason) == (Status.ORPHANED, "no longer in git; prune: report")
+    accounts.people.clear()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
 
 
 def test_an_attempt_that_may_have_made_the_account_is_never_dropped(pruning, accounts, repo):

@@ -71,7 +71,8 @@ class Came(Enum):
     """What the ledger can know of a request that was about to leave."""
 
     DONE = "answered with success"
-    REFUSED = "answered with a failure, or never left"
+    REFUSED = "answered with a failure"
+    UNSENT = "never left"
     IN_DOUBT = "no answer came"
 
 
@@ -276,7 +277,12 @@ class Row:
 
     @property
     def effect(self) -> bool:
-        return any(came is not Came.REFUSED for came, _ in self.run.values())
+        return any(came not in (Came.REFUSED, Came.UNSENT) for came, _ in self.run.values())
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether nothing but an answer of 500 says that nothing is there: it is looked for before it is forgotten."""
+        return not self.something_left and any(came is Came.REFUSED for came, _ in self.run.values())
 
     @property
     def something_left(self) -> bool:
@@ -569,10 +575,11 @@ class Judgement:
                     row = self._row(git, grant, now)
                     over = row.is_over(now) and _has(git, grant)
                     stays = over or _ran_out(git, row, grant, now) is not None  # else it would begin anew
-                    if not self._unreadable(git, grant) and not row.something_left and not stays:
+                    droppable = not self._unreadable(git, grant) and not row.something_left and not stays
+                    duty = self._left(git, now, look, grant) if row.doubtful or not droppable else None
+                    if duty is None or (droppable and duty.seen in (Seen.AWAY, Seen.NOT_ASKED)):
                         gone.add(grant)
                     else:
-                        duty = self._left(git, now, look, grant)
                         waits = "mail" not in wanted and not scope.covers((name, "mail")) and self._comes_first(name)
                         found[grant] = replace(duty, act=None) if waits and _may_wait(grant, duty) else duty
         if not released:

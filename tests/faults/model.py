@@ -269,8 +269,10 @@ class Services(Client):
         match weather:
             case "answered" | "ignored" | "accepted" | "blinded" | "ignored and blinded":
                 call.came = Came.DONE if status in (200, 404) else Came.REFUSED
-            case "refused" | "never left":
+            case "refused":
                 status, call.came = 500, Came.REFUSED
+            case "never left":
+                call.came = Came.UNSENT
         self.reached(Failpoint.RESPONSE, done=True)
         if weather in ("lost", "cut", "never left"):
             raise TransportError("hung up", left=weather != "never left")

@@ -25,7 +25,7 @@ from reconciler.model.selection import Selection
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.template import roots
 from reconciler.model.value import replace
-from reconciler.model.verdict import Missing, Present, is_off
+from reconciler.model.verdict import Missing, NoCheck, Present, is_off
 from reconciler.repository.joined_problems import problems_of
 from reconciler.repository.policy import ByLedger, gives_nothing
 from reconciler.requests.render import canonical, question
@@ -277,15 +277,19 @@ class Planner:
         for record in records:
             if record.key in wanted or not self._claims.take(record.key, record.email):
                 continue
-            if not record.leaves_something and orphans.may_be_dropped(record):
+            droppable = not record.leaves_something and orphans.may_be_dropped(record)
+            if droppable and not any(step.broke_there for step in record.run.steps):
+                self.dropped.append(record)
+                continue
+            # It is dropped once its account was looked for, by what was sent.
+            left = replace(record, snapshot={**record.snapshot, **record.run.values}) if droppable else record
+            lock = self._inputs.locks.of(record.key.hire, record.email)
+            ended = record.phase is Phase.REVOKED and orphans.why_it_leaves(record) is not None
+            item = await (orphans.plan(left) if lock is None or ended else self._locked.plan(lock, left))
+            if droppable and isinstance(item.verdict, Missing | NoCheck) and item.invitation is None:
                 self.dropped.append(record)
             else:
-                lock = self._inputs.locks.of(record.key.hire, record.email)
-                ended = record.phase is Phase.REVOKED and orphans.why_it_leaves(record) is not None
-                if lock is None or ended:
-                    found.append(await orphans.plan(record))
-                else:
-                    found.append(await self._locked.plan(lock, record))
+                found.append(item)
         hire = self._inputs.desired.hires.get(found[0].grant.key.hire) if found else None
         if hire is not None:
             found = [replace(item, person=hire.model.full_name) for item in found]
