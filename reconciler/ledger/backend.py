@@ -1,47 +1,22 @@
-"""What writing a ledger needs of either database."""
+"""What both databases share that can be written to."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import cache
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from reconciler.ledger.reading import Backend, Reading
+from reconciler.ledger.reading import Reading
 
 if TYPE_CHECKING:
     import sqlite3
 
 Rows = Mapping[sa.Executable, Sequence[Mapping[str, Any]]]
 """Statements that return nothing, each with the rows that it is executed for."""
-
-
-class WritableBackend(Backend, Protocol):
-    """A database that is open for writing. Its errors are LedgerErrors."""
-
-    @property
-    def file(self) -> Path | None:
-        """The file that it is; None on a server."""
-
-    def writing(self) -> AbstractContextManager[sa.Connection]:
-        """Open a transaction that is durable, or rolled back, when the block ends."""
-
-    def finish(self, connection: sa.Connection, rows: Rows, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Execute each statement for its rows, then append salted lines to the history: the end of a transaction."""
-
-    def exclude_others(self, connection: sa.Connection, what: str) -> None:
-        """Exclude others that call this with the same `what` until this transaction ends."""
-
-    def scrub(self) -> None:
-        """Make deleted data unreadable in the database's files."""
-
-    def close(self) -> None:
-        """Close the database."""
 
 
 def as_json(value: Any) -> str:

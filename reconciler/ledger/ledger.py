@@ -58,29 +58,17 @@ class Ledger(Generic[R_co]):
         with self._ledger.backend.snapshot() as reading:
             return work(reading)
 
-    async def given(self, hires: Collection[str]) -> Mapping[Key, Attribution]:
+    async def given(self: Ledger[LedgerReader], hires: Collection[str]) -> Mapping[Key, Attribution]:
         """Return who gave each grant of some hires, as far as it is known."""
+        return await self.run(lambda ledger: ledger.given.of(hires))
 
-        def work(ledger: LedgerReader) -> Mapping[Key, Attribution]:
-            return ledger.given.of(hires)
-
-        return await self.run(work)
-
-    async def given_up_to(self) -> str | None:
+    async def given_up_to(self: Ledger[LedgerReader]) -> str | None:
         """Return the revision up to which it is known who gave each grant, but for hires that are untraced."""
+        return await self.run(lambda ledger: ledger.given.up_to())
 
-        def work(ledger: LedgerReader) -> str | None:
-            return ledger.given.up_to()
-
-        return await self.run(work)
-
-    async def untraced(self, hires: Collection[str]) -> Mapping[str, Unattributed]:
+    async def untraced(self: Ledger[LedgerReader], hires: Collection[str]) -> Mapping[str, Unattributed]:
         """Return those of some hires of whose grants it has yet to be found out who gave them."""
-
-        def work(ledger: LedgerReader) -> Mapping[str, Unattributed]:
-            return ledger.given.untraced(hires)
-
-        return await self.run(work)
+        return await self.run(lambda ledger: ledger.given.untraced(hires))
 
     def reopen(self: Ledger[LedgerReader], ledger: LedgerReader) -> None:
         """Read with another one from here on: in a process that was forked, which cannot use what it inherits."""

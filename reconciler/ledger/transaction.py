@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
-from reconciler.ledger.backend import WritableBackend, upserting, within
+from reconciler.ledger.backend import upserting, within
 from reconciler.ledger.chain import salted
 from reconciler.ledger.entries import Change, Command, Event, ValueChanges
 from reconciler.ledger.lease import Lease
@@ -36,6 +36,13 @@ from reconciler.model.errors import LeaseLostError, LedgerError
 from reconciler.model.failpoints import Failpoint, Reached
 from reconciler.model.grant import Key, Record
 from reconciler.model.lock import Lock
+
+if TYPE_CHECKING:  # a state in a file needs no driver of PostgreSQL
+    from reconciler.ledger.postgres.writing import WritablePostgresBackend
+    from reconciler.ledger.sqlite.writing import WritableSqliteBackend
+
+WritableBackend: TypeAlias = "WritablePostgresBackend | WritableSqliteBackend"
+"""A database that is open for writing. Its errors are LedgerErrors."""
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from msgspec.structs import asdict
 
 from reconciler.ledger import schema
-from reconciler.ledger.backend import WritableBackend, within
+from reconciler.ledger.backend import within
 from reconciler.ledger.chain import ERASED, erased_lines
 from reconciler.ledger.entries import About, Command, Event, SavedWith, ValueChanges
 from reconciler.ledger.guard_counts import RESYNC, RESYNC_BEFORE, newest_attempt
@@ -35,7 +35,7 @@ from reconciler.ledger.part_writers import (
 )
 from reconciler.ledger.reader import UNTRACED, Commands, LedgerReader, Locks, given_in
 from reconciler.ledger.rows import changed_and_checked, event_row, event_rows
-from reconciler.ledger.transaction import USED, Mac, Session, WritablePart
+from reconciler.ledger.transaction import USED, Mac, Session, WritableBackend, WritablePart
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
 from reconciler.model.lock import Lock

@@ -119,7 +119,7 @@ def test_member_that_died_in_the_middle_of_a_statement_keeps_no_lock(
 ) -> None:
     """As one does that is stopped while it sends several statements at once."""
     monkeypatch.setattr(postgres_writing, "IDLE", timedelta(seconds=0.1))
-    with member(ledger, "b") as b, closing(ledger.backend._server.connect()) as dead:  # type: ignore[attr-defined]
+    with member(ledger, "b") as b, closing(ledger.backend._server.connect()) as dead:  # type: ignore[union-attr]
 
         def free(*, reap: bool = False) -> bool:
             if reap:

@@ -140,7 +140,7 @@ async def test_tasks_that_write_at_the_same_time_share_a_commit(tmp_path: Path) 
     location, there = StateLocation(STATE, tmp_path), list[int]()
     with closing(location.writer(reached)) as ledger:
         statements = list[str]()
-        ledger.backend._connection.set_trace_callback(statements.append)  # type: ignore[attr-defined]
+        ledger.backend._connection.set_trace_callback(statements.append)  # type: ignore[union-attr]
         saves = [partial(LedgerWriter.save, records=(), events=[line(f"p{number}")]) for number in range(20)]
         await asyncio.gather(*map(OpenLedger(ledger).together, saves))
         assert statements.count("COMMIT") == 1

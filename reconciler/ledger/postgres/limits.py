@@ -12,10 +12,10 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from reconciler.ledger.backend import WritableBackend
 from reconciler.ledger.postgres.reading import Connection
 from reconciler.ledger.postgres.writing import WritablePostgresBackend
 from reconciler.ledger.reading import MICROSECOND, SERVER_TIME
+from reconciler.ledger.transaction import WritableBackend
 from reconciler.model.errors import LedgerError
 from reconciler.requests.shares import Ask, Granted, fair
 

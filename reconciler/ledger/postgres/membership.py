@@ -24,11 +24,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from reconciler.ledger import schema
-from reconciler.ledger.backend import WritableBackend
 from reconciler.ledger.lease import EVERYTHING, OURS, Lease
 from reconciler.ledger.postgres.clock import refuse_clock
 from reconciler.ledger.reading import SERVER_TIME
 from reconciler.ledger.schema import NOW, in_
+from reconciler.ledger.transaction import WritableBackend
 from reconciler.model.errors import LeaseLostError, LedgerError, StateLockedError
 
 LEADER = f"{OURS}leader"
