@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from reconciler.ledger.reading import LedgerPart, Reading, in_batches
-from reconciler.model.grant import APART, Key, Phase, Record
+from reconciler.model.grant import APART, Key, Phase
 from reconciler.model.run import Kind
 from reconciler.model.status import ReasonCode, Status
 
@@ -32,12 +31,6 @@ _MADE = (
     "SELECT DISTINCT integration, hire, access FROM attempts"
     " WHERE kind IN ('execute', 'reinvite', 'update') AND number = 1 AND by_hand IS FALSE AND id > :began"
 )
-_DRIFTED = "NOT lost AND orphaned_at IS NULL AND as_wanted_at IS NOT NULL"
-_HELD = (
-    f"integration, lost OR orphaned_at IS NOT NULL, {_DRIFTED},"
-    f" CASE WHEN {_DRIFTED} THEN CAST(wants AS TEXT) ELSE '{{}}' END,"
-    f" CASE WHEN {_DRIFTED} THEN CAST(differs AS TEXT) ELSE '{{}}' END"
-)
 
 
 class Since(NamedTuple):
@@ -52,24 +45,10 @@ class Since(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What shows of a grant that the guard holds whether it would be revoked or healed, or made or updated.
-
-    `gone` says that the account was lost, or that git no longer wants it; `was_as_wanted` that a check once found it as
-    git wants it. Only then it has what git wanted, and what of the account differs.
-    """
+    """A grant that the guard holds: whether an account would be revoked or healed, or made or updated."""
 
     integration: str
-    gone: bool
-    was_as_wanted: bool
-    wants: Mapping[str, Any]
-    differs: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, record: Record) -> Held:
-        """Return what shows it of a record."""
-        gone = record.lost or record.orphaned_at is not None
-        drifted = not gone and record.as_wanted_at is not None
-        return cls(record.integration, gone, drifted, record.wants, record.differs)
+    takes: bool
 
 
 class GuardCounts(LedgerPart):
@@ -122,18 +101,19 @@ class GuardCounts(LedgerPart):
         updated.
         """
         query = (
-            f"SELECT {_HELD}, count(*), count(taken.hire), count(made.hire) FROM grants"
+            "SELECT integration, takes, count(*), count(taken.hire), count(made.hire) FROM grants"
             f" LEFT JOIN ({_TAKEN}) AS taken USING (integration, hire, access)"
             f" LEFT JOIN ({_MADE}) AS made USING (integration, hire, access)"
-            " WHERE guarded IS TRUE GROUP BY 1, 2, 3, 4, 5"
+            " WHERE guarded IS TRUE GROUP BY 1, 2"
         )
-        return [(_held(row), *row[-3:]) for row in self._cells(query, began=since.began, ended=since.ended)]
+        rows = self._cells(query, began=since.began, ended=since.ended)
+        return [(Held(name, bool(takes)), *counts) for name, takes, *counts in rows]
 
     def held_of(self, hires: Collection[str]) -> Iterator[tuple[Held, Key]]:
         """Read the grants of some hires that the guard holds."""
-        query = f"SELECT {_HELD}, hire, access FROM grants WHERE hire IN :hires AND guarded IS TRUE"
+        query = "SELECT integration, takes, hire, access FROM grants WHERE hire IN :hires AND guarded IS TRUE"
         for names in in_batches(hires):
-            yield from ((_held(row), Key(*row[-2:])) for row in self._cells(query, hires=names))
+            yield from ((Held(name, bool(takes)), Key(*key)) for name, takes, *key in self._cells(query, hires=names))
 
     def answered_since(self, keys: Collection[Key], since: datetime) -> set[Key]:
         """Return which of these grants were checked since a moment, with an answer, or are held, or have no check."""
@@ -168,11 +148,6 @@ class GuardCounts(LedgerPart):
         for integration, hire, access in self._cells(query, **values):
             found.setdefault(integration, set()).add(Key(hire, access))
         return found
-
-
-def _held(row: tuple[Any, ...]) -> Held:
-    integration, gone, was_as_wanted, wants, differs = row[:5]
-    return Held(integration, bool(gone), bool(was_as_wanted), json.loads(wants), json.loads(differs))
 
 
 def newest_attempt(reading: Reading) -> int:

@@ -247,7 +247,8 @@ def _left_over(op: Operations, _connection: sa.Connection) -> None:
 
     A hire is found again whose file was renamed while an account is under an address of before. A grant is of each
     sequence by which its hire has it. What a person asked for is told from what git did. An end that was moved may be
-    moved back: what it was at first is kept, as far as that is known.
+    moved back: what it was at first is kept, as far as that is known. So is what the
+    guard holds of what takes access away.
     """
     _add_columns(op, "grants", sa.Boolean, "left_over", nullable=False, server_default=sa.false())
     _add_columns(op, "grants", sa.Text, "hire_email", nullable=False, server_default="")
@@ -258,6 +259,11 @@ def _left_over(op: Operations, _connection: sa.Connection) -> None:
     _add_columns(op, "grants", sa.BigInteger, "first_ends_at")
     op.execute("UPDATE grants SET first_ends_at = ends_at WHERE ends_moved IS FALSE")
     op.drop_column("grants", "ends_moved")
+    _add_columns(op, "grants", sa.Boolean, "takes", nullable=False, server_default=sa.false())
+    op.execute(
+        "UPDATE grants SET takes = TRUE WHERE guarded"
+        " AND (lost OR orphaned_at IS NOT NULL OR (as_wanted_at IS NOT NULL AND NOT changed))"
+    )
 
 
 def _make_locks(op: Operations) -> None:

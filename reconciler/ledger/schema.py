@@ -119,6 +119,7 @@ grants = Table(
     Column("hire_email", Text, nullable=False, server_default=""),
     Column("through", JSON, nullable=False, server_default="[]"),
     Column("first_ends_at", Moment),
+    Column("takes", Boolean, nullable=False, server_default=false()),
     Index("grants_due", "retry_at"),
     Index("grants_expire", "expire_at"),
     Index("grants_address", text("lower(email)")),

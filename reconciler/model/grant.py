@@ -219,6 +219,8 @@ class Record(Frozen):
     lost: bool = False
     fresh: bool = False
     guarded: bool = False
+    takes: bool = False
+    """Whether an account that the guard holds would be revoked or healed, and not made or updated."""
     keep: bool = False
     revision: str | None = None
     as_wanted_at: datetime | None = None
@@ -360,9 +362,9 @@ class Decision(Frozen):
     of attempts starts again. `heals` says that it mends drift, which the guard counts. `withdraws` says that an open
     invitation is taken back, before another is sent or for good. `differs` says what of the account is not as git wants
     it, `accepted` that a person accepted it so. `pending` says that only the check, which failed, could have told that
-    an account is to be made or revoked: the guard counts it as that. `code` and `cause` are the reason's; `detail` is
-    what the history says of it, where that is not the reason. `locked` says how far the account of somebody who is
-    locked is locked.
+    an account is to be made or revoked: the guard counts it as that. `takes` says of what is `guarded` whether access
+    would be taken away, or healed. `code` and `cause` are the reason's; `detail` is what the history says of it, where
+    that is not the reason. `locked` says how far the account of somebody who is locked is locked.
     """
 
     status: Status
@@ -373,6 +375,7 @@ class Decision(Frozen):
     afresh: bool = False
     heals: bool = False
     guarded: bool = False
+    takes: bool = False
     withdraws: bool = False
     differs: Differences = {}
     accepted: bool = False

@@ -109,6 +109,7 @@ def checked(record: Record, item: PlannedGrant, now: datetime, revision: str | N
         "changed": decision.changed,
         "differs": _as_noted(decision),
         "guarded": decision.guarded,
+        "takes": decision.takes,
         "orphaned_at": None if item.wanted else record.orphaned_at or now,
         "hire_email": grant.email if item.wanted else record.hire_email,
     }

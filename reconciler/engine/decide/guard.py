@@ -20,11 +20,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 
-from reconciler.engine.decide.existing import OFF, by_commit
+from reconciler.engine.decide.existing import OFF
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
 from reconciler.ledger.entries import Event, ValueChanges
-from reconciler.ledger.guard_counts import Held, Since
+from reconciler.ledger.guard_counts import Since
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import APART, Decision, Key, Phase, Record
 from reconciler.model.selection import Selection
@@ -144,7 +144,7 @@ class Changes:
         self._made = _Counted(lambda ledger: ledger.guard.made_since(self._since) if limited else {})
         held = ledger.guard.held_alike(self._since)
         for each, count, taken, made in held:
-            if _would_take(each):
+            if each.takes:
                 self._taken.hold(each.integration, count, taken)
             else:
                 self._made.hold(each.integration, count, made)
@@ -191,7 +191,7 @@ class Changes:
         former = {new: old for old, new in self._renamed.items()}
         for each, key in ledger.guard.held_of({former.get(key, key).hire for _, key in covered}):
             if (each.integration, self._renamed.get(key, key)) in covered:
-                (self._taken if _would_take(each) else self._made).no_longer_held(ledger, each.integration, key)
+                (self._taken if each.takes else self._made).no_longer_held(ledger, each.integration, key)
 
     def add_others(self, ledger: LedgerReader, planned: Iterable[PlannedGrant]) -> None:
         """Count what other passes are about to change of the integrations that were counted so far."""
@@ -228,8 +228,7 @@ class Changes:
         there = {
             key
             for key, each in standing.items()
-            if each.phase is Phase.REVOKED
-            or not (key in self._seen or each.revoking or (each.guarded and _would_take(Held.of(each))))
+            if each.phase is Phase.REVOKED or not (key in self._seen or each.revoking or (each.guarded and each.takes))
         }
         return {name: leaving[name] & there for name in self._met & leaving.keys()}
 
@@ -391,11 +390,6 @@ def makes(item: PlannedGrant) -> bool:
     return item.wanted and makes and not asked_again
 
 
-def _would_take(held: Held) -> bool:
-    """Whether held grants would be revoked or healed, and not made or updated."""
-    return held.gone or (held.was_as_wanted and not by_commit(held.wants, held.differs))
-
-
 def suspend(planned: Iterable[PlannedGrant], tripped: Mapping[str, str]) -> list[PlannedGrant]:
     """Suspend the grants of tripped integrations, and let grants that need one of those wait for it."""
     why = {integration: (ReasonCode.TRIPPED, reason) for integration, reason in tripped.items()}
@@ -409,14 +403,14 @@ def _held(planned: Iterable[PlannedGrant], why: Callable[[PlannedGrant], Why | N
         exempt = item.lock is not None or (item.exempt and not item.wanted)
         if acts and not exempt and (held := why(item)) is not None:
             code, reason = held
-            changed, differs = item.decision.changed, item.decision.differs  # to be counted, and accepted, by
             if is_off(item.verdict):
                 reason = f"{reason}; it is {OFF}"
-            suspended = Decision(Status.SUSPENDED, Action.NONE, reason, changed, guarded=True, code=code)
-            found[item.grant.key] = replace(item, decision=replace(suspended, differs=differs))
+            suspended = Decision(Status.SUSPENDED, Action.NONE, reason, guarded=True, takes=takes(item), code=code)
+            changed, differs = item.decision.changed, item.decision.differs  # to be accepted by
+            found[item.grant.key] = replace(item, decision=replace(suspended, changed=changed, differs=differs))
         elif item.decision.pending and not item.exempt and why(item) is not None:
             # What it is does not change; the ledger notes it, so that later passes count it too.
-            found[item.grant.key] = replace(item, decision=replace(item.decision, guarded=True))
+            found[item.grant.key] = replace(item, decision=replace(item.decision, guarded=True, takes=takes(item)))
         elif acts and item.wanted and item.lock is None and (needed := _waits(item, found)) is not None:
             found[item.grant.key] = replace(item, decision=waiting(needed))
         else:
