@@ -33,20 +33,9 @@ END = "history_end"
 """The name of the note that has the last line's number and digest, so that lines missing at the end are detected."""
 
 ERASED: dict[str, Any] = {
-    "salt": None,
+    **dict.fromkeys(("hire", "access", "integration", "event", "detail"), ""),
+    **dict.fromkeys(("salt", "revision", "author", "was", "granted_in", "approved_by", "data", "code")),
     "at": EPOCH,
-    "hire": "",
-    "access": "",
-    "integration": "",
-    "event": "",
-    "revision": None,
-    "author": None,
-    "detail": "",
-    "was": None,
-    "granted_in": None,
-    "approved_by": None,
-    "data": None,
-    "code": None,
 }
 """The columns of a line whose person was forgotten, besides its digests."""
 

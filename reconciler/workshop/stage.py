@@ -289,6 +289,7 @@ async def plan_alone(
     async def rows_of(_hire: str) -> Collection[Record]:
         return records.values()
 
+    prints = WantedFingerprints(NO_YIELD, wanted_prints)
     inputs = PlanningInputs(
         desired=desired,
         integrations=integrations,
@@ -302,7 +303,7 @@ async def plan_alone(
         by_hand={},
         rules=PolicyRules(desired, desired.files.policy),
         yielder=NO_YIELD,
-        same_accounts=SameAccounts(desired, integrations, checker, WantedFingerprints(NO_YIELD, wanted_prints)),
+        same_accounts=SameAccounts(desired, integrations, checker, prints, _no_rows),
         rivals=Rivals(desired, integrations, WantedFingerprints(NO_YIELD, wanted_accounts)),
         unreadable=_no_rows,
     )

@@ -53,8 +53,7 @@ class UsedNames:
     @cached_property
     def all(self) -> tuple[str, ...]:
         """Return the names that are used anywhere, in order."""
-        parts = {"exists", "execute", "update", "revoke", "withdraw", "lock", "post_execute_notification", "headers"}
-        return tuple(sorted(roots(self._manifest.model_dump(include=parts)) | {"email"}))
+        return tuple(sorted({"email", *(name.partition(".")[0] for name in self._manifest.used)}))
 
     @cached_property
     def needed(self) -> tuple[str, ...]:

@@ -264,13 +264,9 @@ class OrphanPlanner:
             for record in await self._inputs.rows_of(orphan.key.hire)
             if not is_over(record, now) and (_as_recorded(wanted.get(record.key), record) or self.unreadable(record))
         ]
+        stored, keeps = await self._stored(integration), partial(self._counts, over=over)
         return await self._inputs.same_accounts.of(
-            integration,
-            orphan,
-            counts=partial(self._counts, over=over),
-            stored=await self._stored(integration),
-            as_recorded=as_recorded,
-            unreadable=self._inputs.unreadable,
+            integration, orphan, counts=keeps, stored=stored, as_recorded=as_recorded
         )
 
     async def _kept_as(self, integration: Integration, orphan: Grant) -> Key | None:
@@ -280,15 +276,9 @@ class OrphanPlanner:
         kept = self._inputs.desired.kept(orphan.key.hire, others)
         if not kept:
             return None
-        same = await self._inputs.same_accounts.of(
-            integration,
-            orphan,
-            counts=_never,
-            stored=await self._stored(integration),
-            as_recorded=kept,
-            unreadable=self._inputs.unreadable,
-        )
-        return next(iter(same), None)
+        stored = await self._stored(integration)
+        same = self._inputs.same_accounts.of(integration, orphan, counts=_never, stored=stored, as_recorded=kept)
+        return next(iter(await same), None)
 
     async def required_of(self, integration: Integration, orphan: Grant, record: Record) -> str | None:
         """Return why the account of a record must not be lost, also where that is another grant's that is kept."""
@@ -330,14 +320,12 @@ class OrphanPlanner:
         rows = dict[Key, Record]()
         if any(grant.key not in known for grant in grants):
             rows = {row.key: row for row in await self._inputs.rows_of(hire)}
-        found = {grant.key: known.get(grant.key) or rows.get(grant.key) for grant in grants}
-        wanted = [grant for grant in grants if still_wanted(grant, found[grant.key], now)]
-        theirs = {grant.key.access: found[grant.key] for grant in wanted}
+        found = {**rows, **{grant.key: known[grant.key] for grant in grants if grant.key in known}}
         return {
             grant.key: record
-            for grant in wanted
-            if ((record := found[grant.key]) is not None and record.acted_on)
-            or not (grant.as_of(now, theirs).refused or self._lacks_value(grant))
+            for grant in wanted_by(grants, found, now)
+            if ((record := found.get(grant.key)) is not None and record.acted_on)
+            or not (grant.refused or self._lacks_value(grant))
         }
 
     def _lacks_value(self, grant: Grant) -> bool:

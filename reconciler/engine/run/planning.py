@@ -111,7 +111,8 @@ class Planning:
         self.locks = self.desired.locks(locks, self.policy.now)
         self.checker = self.checker_class(self.context.redactor, self.listings, self.yielder)
         self.services = Services(desired=self.desired, integrations=integrations, checker=self.checker)
-        self._same_accounts = SameAccounts(self.desired, integrations, self.checker, self.context.wanted_prints)
+        prints = self.context.wanted_prints
+        self._same_accounts = SameAccounts(self.desired, integrations, self.checker, prints, self._unreadable)
         self._rivals = Rivals(self.desired, integrations, self.context.wanted_accounts)
         return self
 
