@@ -58,13 +58,11 @@ class Hold(Frozen):
     personal: bool = False
 
 
-class Grant(Frozen):
-    """One hire and one access entry, as the files want it.
+class GrantCore(Frozen):
+    """What a grant and its record both have: whose it is, of which integration, and by which entry.
 
-    `layers` are the hire's and the form's variables; `absent` says of those that are in none why they are not. `begins`
-    is the first day on which it counts, `ends` the hire's last day, `until` when the entry itself is over. `origin` is
-    the sequence that it comes from, or None for the hire's own entry, `through` the others by which the hire has it.
-    `keep` says that it is never revoked on its own.
+    `origin` is the sequence that it comes from, or None for the hire's own entry, `through` the others by which the
+    hire has it. `keep` says that it is never revoked on its own.
     """
 
     key: Key
@@ -72,6 +70,29 @@ class Grant(Frozen):
     integration: str
     service: str
     source: str
+    needs: tuple[str, ...] = ()
+    origin: str | None = None
+    through: tuple[str, ...] = ()
+    keep: bool = False
+
+    @property
+    def core(self) -> dict[str, Any]:
+        """Return this much of it."""
+        return {name: getattr(self, name) for name in GrantCore.__struct_fields__}
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Return all sequences that give it."""
+        return () if self.origin is None else (self.origin, *self.through)
+
+
+class Grant(GrantCore):
+    """One hire and one access entry, as the files want it.
+
+    `layers` are the hire's and the form's variables; `absent` says of those that are in none why they are not. `begins`
+    is the first day on which it counts, `ends` the hire's last day, `until` when the entry itself is over.
+    """
+
     manifest: Unshown[Manifest | None] = None
     layers: Unshown[tuple[Layer, ...]] = ()
     absent: Unshown[Mapping[str, str]] = {}
@@ -84,10 +105,6 @@ class Grant(Frozen):
     """Whether that follows from the hire's last day; a `for` that is over before it does not."""
     lasts: timedelta | None = None
     """How long it lasts from when it is first acted on."""
-    needs: tuple[str, ...] = ()
-    origin: str | None = None
-    through: tuple[str, ...] = ()
-    keep: bool = False
     hold: Hold | None = None
     requested: Requested | None = None
     """Set where it comes from a request's file instead of from the hire's or a sequence's."""
@@ -111,11 +128,6 @@ class Grant(Frozen):
             return self.over_at
         end = acted_at + self.lasts
         return end if self.over_at is None else min(end, self.over_at)
-
-    @property
-    def sequences(self) -> tuple[str, ...]:
-        """Return all sequences that give it."""
-        return () if self.origin is None else (self.origin, *self.through)
 
     def asks_as(self, other: Grant) -> bool:
         """Whether two revisions ask for the same access alike, whatever line of their files it is in."""
@@ -152,10 +164,6 @@ class Grant(Frozen):
         return values, self.manifest, self.choices, self.begins, self.needs, self.hold
 
 
-OF_BOTH = ("key", "email", "integration", "service", "source", "needs", "origin", "through", "keep")
-"""What a grant and its record both have."""
-
-
 class Phase(StrEnum):
     """The phase of a grant in the ledger."""
 
@@ -187,20 +195,14 @@ class Over(StrEnum):
     """Its time is over, and its entry left git since: one that comes again begins anew."""
 
 
-class Record(Frozen):
+class Record(GrantCore):
     """The ledger's record of a grant.
 
     `attempts` counts since it last started afresh; `open` is what of them is not settled. `snapshot` holds the
     variables of the hire and the form as they were when it was last executed, updated or confirmed. `fresh` asks for a
-    fresh start. `guarded` says that a tripped guard suspends it, `keep` that it is never revoked on its own. `form` are
-    the form's fields, if known.
+    fresh start. `guarded` says that a tripped guard suspends it. `form` are the form's fields, if known.
     """
 
-    key: Key
-    email: str
-    integration: str
-    service: str
-    source: str
     phase: Phase = Phase.NEW
     status: Status = Status.MISSING
     action: Action = Action.NONE
@@ -210,8 +212,6 @@ class Record(Frozen):
     checked_at: datetime | None = None
     last_error: str | None = None
     snapshot: Unshown[Mapping[str, Any]] = {}
-    origin: str | None = None
-    needs: tuple[str, ...] = ()
     executed_at: datetime | None = None
     confirmed_at: datetime | None = None
     healed_at: datetime | None = None
@@ -221,7 +221,6 @@ class Record(Frozen):
     guarded: bool = False
     takes: bool = False
     """Whether an account that the guard holds would be revoked or healed, and not made or updated."""
-    keep: bool = False
     revision: str | None = None
     as_wanted_at: datetime | None = None
     """Since when the check finds the account as git wants it; kept when it no longer does, for that is drift."""
@@ -261,18 +260,11 @@ class Record(Frozen):
     """Whether an attempt may have left an account that one begun anew, or an entry wanted again, knows nothing of."""
     hire_email: str = ""
     """The address of its hire when git was last seen to want it; the account may be under one of before."""
-    through: tuple[str, ...] = ()
-    """The sequences by which its hire has it, beside `origin`."""
     open: OpenRun | None = None
-
-    @property
-    def sequences(self) -> tuple[str, ...]:
-        """Return all sequences that gave it."""
-        return () if self.origin is None else (self.origin, *self.through)
 
     def as_grant(self) -> Grant:
         """Make a grant from the record alone: the hire's file may be gone."""
-        return Grant(**{name: getattr(self, name) for name in OF_BOTH})
+        return Grant(**self.core)
 
     @property
     def run(self) -> OpenRun:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.engine.decide.existing import begins_anew, changed_values, last_seen
 from reconciler.engine.decide.orphans import STILL_OPEN, STILL_THERE
 from reconciler.ledger.entries import Event
-from reconciler.model.grant import OF_BOTH, Decision, Grant, Phase, Record
+from reconciler.model.grant import Decision, Grant, Phase, Record
 from reconciler.model.run import Kind
 from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.value import replace
@@ -60,8 +60,7 @@ def decided(decision: Decision) -> dict[str, Any]:
 
 def first(grant: Grant, revision: str | None) -> Record:
     """Make the record of a grant that the ledger does not have yet."""
-    known = {name: getattr(grant, name) for name in OF_BOTH}
-    return Record(**known, revision=revision, form=_form(grant), hire_email=grant.email)
+    return Record(**grant.core, revision=revision, form=_form(grant), hire_email=grant.email)
 
 
 def _form(grant: Grant) -> tuple[str, ...] | None:
