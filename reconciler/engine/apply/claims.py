@@ -12,7 +12,6 @@ it works on an entry that means the same account: both checks would find that it
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -31,15 +30,11 @@ class Claims:
         self.of_address: dict[str, set[Key]] = {}
         self.together: dict[Key, set[Key]] = {}
         """The grants that are postponed together with one that was wanted."""
-        self.released: OrderedDict[Key, int] = OrderedDict()
-        """When a grant was released, the oldest first; kept as long as a pass that began before is running."""
-        self.running: dict[int, None] = {}
-        """When the running passes began, the oldest first."""
+        self.running: list[ClaimSet] = []
         self.acted_on: dict[Key, PlannedGrant] = {}
         """What passes are about to change of the grants that they have claimed."""
         self.judging = asyncio.Lock()
         """Held while a plan is judged, until what it is about to change is noted."""
-        self.time = 0
         self._wanted: dict[Key, str | None] = {}
         """The grants that a pass left out, and who overrides the guard, if one of these does."""
 
@@ -48,9 +43,9 @@ class Claims:
 
         It may be one by which somebody `overrides` the guard.
         """
-        self.time += 1
-        self.running[self.time] = None
-        return ClaimSet(self, frozenset(services), overrides=overrides)
+        found = ClaimSet(self, frozenset(services), overrides=overrides)
+        self.running.append(found)
+        return found
 
     @property
     def overriding(self) -> bool:
@@ -89,11 +84,12 @@ class ClaimSet:
 
     def __init__(self, claims: Claims, services: frozenset[str], *, overrides: str | None) -> None:
         self._claims = claims
-        self._since = claims.time
         self.services = services
         self._overrides = overrides
         self._mine: set[Key] = set()
         self._left: set[Key] = set()
+        self.stale: set[Key] = set()
+        """The grants that were released since it began, of which it may have an old record."""
         self.judging = claims.judging
         """Held while a plan is judged, until what it is about to change is noted."""
 
@@ -104,7 +100,7 @@ class ClaimSet:
         if key in self._left:
             return False
         claims, address = self._claims, address.lower()
-        if key in claims.taken or claims.released.get(key, -1) >= self._since:
+        if key in claims.taken or key in self.stale:
             claims.want(key, overrides=self._overrides)
             return False
         claims.taken[key] = self, address
@@ -179,15 +175,11 @@ class ClaimSet:
         claims.of_address[address].discard(key)
         if not claims.of_address[address]:
             del claims.of_address[address]
-        claims.released[key] = claims.time
-        claims.released.move_to_end(key)
+        for each in claims.running:
+            each.stale.add(key)
 
     def close(self) -> None:
         """End the pass, and release all grants that it still has."""
         for key in tuple(self._mine):
             self.release(key)
-        claims = self._claims
-        del claims.running[self._since]
-        oldest = next(iter(claims.running), claims.time + 1)
-        while claims.released and claims.released[next(iter(claims.released))] < oldest:
-            claims.released.popitem(last=False)
+        self._claims.running.remove(self)
