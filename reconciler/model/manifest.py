@@ -30,7 +30,7 @@ from reconciler.model.request import (
     WholeNumber,
     empty_is_none,
 )
-from reconciler.model.template import PLACEHOLDER, names
+from reconciler.model.template import PLACEHOLDER, names, roots
 
 
 def _placeholder(value: str) -> str:
@@ -296,6 +296,26 @@ class Manifest(Model):
         return None if self.exists is None else self.exists.listing
 
     @property
+    def pending(self) -> Pending | None:
+        """The listing of the open invitations, if there is one."""
+        return None if self.exists is None else self.exists.pending
+
+    @property
+    def where(self) -> Mapping[str, Any]:
+        """What an account is compared with: if there is any, that alone says whether it is as git wants it."""
+        return {} if self.exists is None else self.exists.where
+
+    @cached_property
+    def compared(self) -> frozenset[str]:
+        """The names that `where` uses: what git wants of them is judged by what it asks for, not by what was sent."""
+        return roots(self.where)
+
+    @property
+    def check_stores(self) -> bool:
+        """Whether the check saves something that requests may use."""
+        return self.exists is not None and bool(self.exists.store_data)
+
+    @property
     def asks_for(self) -> tuple[InitialDataField, ...]:
         """Return the initial data that a user has to provide."""
         return tuple(item for item in self.initial_data_form if not item.generated)
@@ -304,16 +324,12 @@ class Manifest(Model):
     def stored(self) -> frozenset[str]:
         """Return the names that `store_data` saves while requests run."""
         saving: list[Request | Exists | Pending] = [call for calls in self.request_lists.values() for call in calls]
-        if self.exists is not None:
-            saving.append(self.exists)
-            if self.exists.pending is not None:
-                saving.append(self.exists.pending)
+        saving += [call for call in (self.exists, self.pending) if call is not None]
         return frozenset(name for each in saving for name in each.store_data)
 
     def held(self, differs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that an account has at its service by what `differs`, each where `where` wants it alone."""
-        where = {} if self.exists is None else self.exists.where
-        alone = {path: PLACEHOLDER.fullmatch(text) for path, text in where.items() if isinstance(text, str)}
+        alone = {path: PLACEHOLDER.fullmatch(text) for path, text in self.where.items() if isinstance(text, str)}
         return {found[1]: differs[path][0] for path, found in alone.items() if found and path in differs}
 
     @cached_property

@@ -7,25 +7,24 @@ from functools import partial
 
 import pytest
 
-from reconciler.engine.decide.existing import Capabilities, Facts
+from reconciler.engine.decide.existing import Facts
 from reconciler.engine.decide.wanted import decide
 from reconciler.model.grant import Phase
-from reconciler.model.manifest import Invitation
 from reconciler.model.run import Kind, Outcome, Step
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown
 from tests.engine.test_decide import CONFIRMED, DUE, EXECUTED, FAILED, HALF, HOUR, LOST, NOW, POLICY, TEXTS, WAITING
-from tests.records import but
+from tests.records import but, manifest
 
 facts = partial(Facts, digest="d", texts=TEXTS)
 
-ROLE = {"role": ("member", "admin")}
+ROLE, WHERE = {"role": ("member", "admin")}, {"role": "admin"}
 INVITED = Present(account=Account.INVITED)
 LOOKED_UP = (Step(0, "a", False, Outcome.DONE), Step(1, "b", True, Outcome.REFUSED))
 
-COMPARES = Capabilities(updates=True, compares=True)
-BLIND = Capabilities(updates=True)
+COMPARES = manifest("update", where=WHERE)
+BLIND = manifest("update")
 """Without `where`, nothing but what was sent says how the account is."""
 DIFFERS = facts(Present(differs=ROLE), COMPARES)
 AS_WANTED = facts(Present(), COMPARES)
@@ -96,7 +95,7 @@ UPDATES = {
     ),
     "due, the manifest has no update now": (
         DUE,
-        facts(Present(differs=ROLE), Capabilities(compares=True)),
+        facts(Present(differs=ROLE), manifest(where=WHERE)),
         Status.DIFFERS,
         Action.NONE,
         0,
@@ -231,7 +230,7 @@ def test_due_retry_says_what_went_wrong(verdict):
     assert decide(but(DUE, last_error=None), facts(verdict), POLICY).reason == "the attempt failed"
 
 
-TAKES_BACK = Capabilities(withdraws=1)
+TAKES_BACK = manifest("withdraw")
 
 
 @pytest.mark.parametrize(
@@ -247,7 +246,7 @@ TAKES_BACK = Capabilities(withdraws=1)
 )
 def test_retry_takes_back_an_invitation_only_if_one_is_open(known, verdict, invitation, withdraws):
     assert decide(known, facts(verdict, TAKES_BACK, invitation), POLICY).withdraws is withdraws
-    assert not decide(known, facts(verdict, Capabilities(), invitation), POLICY).withdraws
+    assert not decide(known, facts(verdict, manifest(), invitation), POLICY).withdraws
 
 
 TAKEN = (Step(0, "a", True, Outcome.DONE), Step(1, "b", True, Outcome.REFUSED))
@@ -290,7 +289,7 @@ def test_renewed_invitation_continues_after_what_was_done(steps, verdict, texts,
 
 
 def test_invitation_is_sent_again_once_it_has_expired():
-    weekly = Capabilities(withdraws=1, invitation=Invitation(expires=timedelta(days=7), resend=1))
+    weekly = manifest("withdraw", invitation={"expires": "7d", "resend": 1})
     for days, action in ((6, Action.NONE), (8, Action.EXECUTE)):
         known = but(EXECUTED, executed_at=NOW - timedelta(days=days), invitations=1)
         decision = decide(known, facts(INVITED, weekly), POLICY)

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from reconciler.engine.decide.existing import Capabilities, Facts
+from reconciler.engine.decide.existing import Facts
 from reconciler.engine.decide.orphans import decide_orphan, gone, taken_by_hand
 from reconciler.model.grant import Phase
 from reconciler.model.run import Kind, Outcome
@@ -29,12 +29,12 @@ from tests.engine.test_decide import (
     record,
     steps,
 )
-from tests.records import but
+from tests.records import but, manifest
 
 PRUNE = replace(POLICY, prune=True)
 NO_REMOVALS = replace(PRUNE, removals=False)
-BOTH = Capabilities(revokes=True, withdraws=1)
-REVOKES, WITHDRAWS, NEITHER = Capabilities(revokes=True), Capabilities(withdraws=1), Capabilities()
+BOTH = manifest("revoke", "withdraw")
+REVOKES, WITHDRAWS, NEITHER = manifest("revoke"), manifest("withdraw"), manifest()
 INVITED, OFF = Present(account=Account.INVITED), Present(account=Account.INACTIVE)
 KEPT = but(CONFIRMED, keep=True)
 

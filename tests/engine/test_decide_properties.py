@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.engine.decide.existing import Capabilities, Facts
+from reconciler.engine.decide.existing import Facts
 from reconciler.engine.decide.orphans import decide_orphan
 from reconciler.engine.decide.wanted import decide
 from reconciler.model.decision_inputs import Policy
@@ -17,7 +17,7 @@ from reconciler.model.settings import Drift
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown
-from tests.records import but
+from tests.records import but, manifest
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 TEXTS = ("a", "b", "c")
@@ -120,7 +120,7 @@ def test_deciding_twice_gives_the_same_decision(record, verdict, policy):
 @given(records(), verdicts, policies, st.booleans(), st.booleans())
 def test_no_revocation_of_missing_or_kept_accounts(record, verdict, policy, can, same_as):
     other = "ada/other" if same_as else None
-    facts = Facts(verdict, Capabilities(revokes=can), digest="d", texts=TEXTS, same_as=other)
+    facts = Facts(verdict, manifest(*(["revoke"] if can else [])), digest="d", texts=TEXTS, same_as=other)
     decision = decide_orphan(record, facts, policy)
     assert decision.action in ACTIONS[decision.status]
     if decision.action in (Action.REVOKE, Action.RETRY):
@@ -137,7 +137,7 @@ def test_no_revocation_of_missing_or_kept_accounts(record, verdict, policy, can,
 
 @given(records(), policies, st.booleans())
 def test_command_takes_nothing_away_that_may_not_be_there(record, policy, can):
-    facts = Facts(Unknown("answered 500"), Capabilities(revokes=can), digest="d", texts=TEXTS)
+    facts = Facts(Unknown("answered 500"), manifest(*(["revoke"] if can else [])), digest="d", texts=TEXTS)
     decision = decide_orphan(record, facts, policy, by_hand=True)
     assert decision.action in (Action.NONE, Action.WAIT)
     assert decision.status is not Status.REVOKED or record.phase is Phase.REVOKED
@@ -148,7 +148,7 @@ def test_time_alone_starts_nothing_once_two_attempts_failed(record, policy):
     record = but(record, phase=Phase.FAILED, fresh=False, digest="d")
     later = replace(policy, now=NOW + timedelta(days=4000))
     for verdict in (Present(), Missing(), NoCheck(), Unknown("x")):
-        facts = Facts(verdict, Capabilities(revokes=True), digest="d", texts=TEXTS)
+        facts = Facts(verdict, manifest("revoke"), digest="d", texts=TEXTS)
         lost = record.run.kind.updates and isinstance(verdict, Missing)  # the account to update is gone: that is drift
         if not (record.revoking or lost):
             assert decide(record, facts, later).action is Action.NONE

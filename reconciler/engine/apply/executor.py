@@ -349,7 +349,7 @@ class Executor:
             left = await self.services.checker.check_taken_away(run.integration, run.job.prepared)
         except Stopped:
             left = Unknown("stopped before it was checked")
-        item, deletes, now = run.job.planned, not run.integration.can.locks, self.now()
+        item, deletes, now = run.job.planned, not run.integration.manifest.lock, self.now()
         then = now + self.plan.settings.retry_delay
         found = attempts.taken_away(run.record, item, left, deletes=deletes, now=now, retry_at=then)
         if isinstance(found, str):

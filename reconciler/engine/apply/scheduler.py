@@ -154,7 +154,7 @@ class Scheduler:
         integration, did = self._integration(item), "updated" if item.kind.updates else "executed"
         assert item.prepared is not None
         # A request that was done before the last attempt had the values of its time.
-        facts = Facts(verdict, integration.can, changes=integration.changes(item.prepared, record, verdict))
+        facts = Facts(verdict, integration.manifest, changes=integration.changes(item.prepared, record, verdict))
         policy = replace(self.plan.policy, now=self.executor.now())
         seen = webhook(record, facts) if isinstance(verdict, NoCheck) else found(record, verdict, facts, policy)
         if seen.status is Status.PRESENT:
@@ -174,7 +174,7 @@ class Scheduler:
     async def _made(self, maker: str, item: PlannedGrant, record: Record) -> Record:
         """Check a grant whose account another entry makes in this pass, and return its record."""
         verdict = await self._check(item)
-        decision = decide(item.record, Facts(verdict, self._integration(item).can), self.plan.policy)
+        decision = decide(item.record, Facts(verdict, self._integration(item).manifest), self.plan.policy)
         if decision.action.provides and not isinstance(verdict, Present):
             other = self._after.get(Key(record.key.hire, maker))
             why = f"{other.status}: {other.reason}" if other is not None else "not made yet"

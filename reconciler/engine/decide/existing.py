@@ -15,10 +15,9 @@ from reconciler.model.base import as_text
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.grant import Decision, Differences, Phase, Record
-from reconciler.model.manifest import Invitation, Manifest
+from reconciler.model.manifest import Manifest
 from reconciler.model.request import operator
 from reconciler.model.status import Action, ReasonCode, Status
-from reconciler.model.template import roots
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Account, Invited, Missing, Present, Unknown, Verdict
 
@@ -31,55 +30,14 @@ OFF = "switched off"
 """What an account is that `inactive` matches."""
 
 
-class Capabilities(Frozen):
-    """What a manifest can check and do about an account that exists."""
-
-    updates: bool = False
-    compares: bool = False
-    """Whether it has `where`: then that alone says whether the account is as git wants it."""
-    compared: frozenset[str] = frozenset()
-    """The names that `where` uses: what git wants of them is judged by what it asks for, not by what was sent."""
-    revokes: bool = False
-    locks: bool = False
-    """Whether it can switch an account off without deleting it."""
-    revoke_deletes: bool = False
-    withdraws: int = 0
-    """How many requests take an open invitation back."""
-    invitation: Invitation | None = None
-    lists_invitations: bool = False
-    """Whether it can read the open invitations."""
-    check_stores: bool = False
-    """Whether its check saves something that requests may use."""
-    only_watches: bool = False
-    """Whether there is a check and nothing to execute."""
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> Capabilities:
-        """Return what a manifest can do."""
-        exists = manifest.exists
-        where = {} if exists is None else exists.where
-        return cls(
-            updates=bool(manifest.updates),
-            compares=bool(where),
-            compared=roots(where),
-            revokes=bool(manifest.revoke),
-            locks=bool(manifest.lock),
-            revoke_deletes=manifest.revoke_deletes,
-            withdraws=len(manifest.withdraw),
-            invitation=manifest.invitation,
-            lists_invitations=exists is not None and exists.pending is not None,
-            check_stores=exists is not None and bool(exists.store_data),
-            only_watches=exists is not None and not manifest.execute,
-        )
-
-
-UNABLE = Capabilities()
+NOTHING = Manifest.model_construct()
+"""The manifest by which nothing can be done about an account."""
 
 
 class Facts(Frozen):
     """What is known of a grant now beside its record: what was found, and what could be sent.
 
-    `can` says what the manifest can do about an account, `invitation` is the open one of somebody who is not there.
+    `manifest` says what can be done about an account, `invitation` is the open one of somebody who is not there.
     `changes` are the values that git changed since they were sent, `digest` is the keyed digest of what would be sent
     now, `texts` are the digests of the requests that the open attempt, or a revocation, is made of.
 
@@ -89,7 +47,7 @@ class Facts(Frozen):
     """
 
     verdict: Verdict
-    can: Capabilities = UNABLE
+    manifest: Manifest = NOTHING
     invitation: Invited | None = None
     changes: Differences = {}
     digest: str | None = None
@@ -165,17 +123,17 @@ def found(record: Record | None, verdict: Present, facts: Facts, policy: Policy)
 
     `record` is None for a grant that was never confirmed nor executed.
     """
-    can = facts.can
+    manifest = facts.manifest
     if verdict.account is Account.INVITED:
         return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record, policy), afresh=record is None)
     off = verdict.account is Account.INACTIVE
-    changes = {name: pair for name, pair in facts.changes.items() if name not in can.compared}
-    by_values = not (off or can.compares) and bool(changes)
+    changes = {name: pair for name, pair in facts.changes.items() if name not in manifest.compared}
+    by_values = not (off or manifest.where) and bool(changes)
     differs = changes if by_values else verdict.differs
     if not off and not differs:
         if record is None:
             return _FOUND_FIRST
-        return left_half_done(record, can, _FOUND_AGAIN) if record.left_over else _FOUND_AGAIN
+        return left_half_done(record, manifest, _FOUND_AGAIN) if record.left_over else _FOUND_AGAIN
     if record is not None and not off and not by_values and _accepted(record, differs):
         reason = f"{FOUND}; accepted as it is: {_compared(differs)}"
         return Decision(Status.PRESENT, Action.NONE, reason, accepted=True)
@@ -189,7 +147,7 @@ def found(record: Record | None, verdict: Present, facts: Facts, policy: Policy)
     if record is not None and record.unseen and not again:
         unseen = not_seen(f"updated; the check does not see it yet: {what}", record.answered)
         return replace(decision, action=Action.NONE, reason=unseen)
-    if not can.updates:
+    if not manifest.updates:
         reason = f"{OFF}: switch it on there" if off else f"{what}; {_ways(record)}"
         return replace(decision, action=Action.NONE, reason=reason)
     if record is None or record.as_wanted_at is None or record.locked is not None:
@@ -201,12 +159,12 @@ def found(record: Record | None, verdict: Present, facts: Facts, policy: Policy)
     return _drift(record, decision, policy, policy.drift.differs)
 
 
-def left_half_done(record: Record, can: Capabilities, seen: Decision) -> Decision:
+def left_half_done(record: Record, manifest: Manifest, seen: Decision) -> Decision:
     """Decide on an account that is as wanted as far as is `seen`, and that an attempt left half done before.
 
     A webhook that ran stays `done`.
     """
-    if can.updates and seen.status is Status.PRESENT:
+    if manifest.updates and seen.status is Status.PRESENT:
         return Decision(Status.DIFFERS, Action.UPDATE, "half done by an attempt before", afresh=True)
     again = f"`reconcile run {' '.join(record.key)}` provisions all of it again"
     return replace(seen, reason=f"{seen.reason}, though partly revoked; {again}")
@@ -267,13 +225,13 @@ def webhook(record: Record, facts: Facts) -> Decision:
     """Decide on a webhook that ran: without a check, only what changed in git can differ."""
     changes = facts.changes
     if record.off:  # by a lock, which is over
-        action = Action.UPDATE if facts.can.updates else Action.NONE
+        action = Action.UPDATE if facts.manifest.updates else Action.NONE
         return Decision(Status.DIFFERS, action, OFF, afresh=True)
     if not changes:
-        return left_half_done(record, facts.can, IT_RAN) if record.left_over else IT_RAN
+        return left_half_done(record, facts.manifest, IT_RAN) if record.left_over else IT_RAN
     reason = f"changed since: {shown(changes)}"
     decision = Decision(Status.DIFFERS, Action.UPDATE, reason, changed=True, differs=changes, afresh=True)
-    if facts.can.updates:
+    if facts.manifest.updates:
         return decision
     key = " ".join(record.key)
     ways = f"`reconcile run {key}` sends it again, `reconcile accept {key}` takes it as sent"
@@ -291,20 +249,20 @@ def invited(record: Record | None, facts: Facts, policy: Policy) -> Decision | N
 
     `record` is None for a grant that was never confirmed nor executed.
     """
-    invitation, changes, can = facts.invitation, facts.changes, facts.can
+    invitation, changes, manifest = facts.invitation, facts.changes, facts.manifest
     if record is None or record.executed_at is None or record.phase is Phase.CONFIRMED:
         if invitation is None:
             return None
         return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(None, policy), afresh=record is None)
-    withdraws = invitation is not None and can.withdraws > 0
+    withdraws = invitation is not None and bool(manifest.withdraw)
     again = Decision(Status.UNCONFIRMED, Action.EXECUTE, "", afresh=True, withdraws=withdraws)
     if changes:
         return replace(again, status=Status.MISSING, reason=f"changed: {shown(changes)}")
-    if can.invitation is not None and policy.now >= record.executed_at + can.invitation.expires:
+    if manifest.invitation is not None and policy.now >= record.executed_at + manifest.invitation.expires:
         sent = max(1, record.invitations)
         if record.fresh:
             return replace(again, reason="retry asked for: invited again")
-        if sent > can.invitation.resend:
+        if sent > manifest.invitation.resend:
             return Decision(Status.FAILED, Action.NONE, f"invited {sent} times, not accepted")
         return replace(again, reason=f"{_invited_on(record, policy)}, not accepted: invited again")
     if invitation is not None:

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, assert_never
 
-from reconciler.engine.decide.existing import Capabilities, Facts
+from reconciler.engine.decide.existing import Facts
 from reconciler.engine.decide.wanted import Failed
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import Policy, is_over, neither, progress, taken
 from reconciler.model.grant import Decision, Key, Over, Phase, Record, all_needed
 from reconciler.model.lock import Lock, LockState
+from reconciler.model.manifest import Manifest
 from reconciler.model.run import Kind
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
@@ -67,7 +68,7 @@ def decide_orphan(
     off = is_off(facts.verdict)
     if off:  # a switched-off account counts as gone, also if a revocation switched it off
         facts = replace(facts, verdict=Missing())
-    verdict, can = facts.verdict, facts.can
+    verdict, manifest = facts.verdict, facts.manifest
     open_one = facts.invitation is not None or is_invited(verdict)
     asked = by_hand or (record.revoking and record.run.by_hand)
     prune = expired or policy.prunes(record.integration)
@@ -75,7 +76,7 @@ def decide_orphan(
     withdrawing = record.run.kind is Kind.WITHDRAW
     accepted = withdrawing and isinstance(verdict, Present) and not open_one  # there is no invitation to take back
     if record.revoking and record.phase.unsettled and not accepted:
-        able = bool(can.withdraws) if withdrawing else can.revokes
+        able = bool(manifest.withdraw if withdrawing else manifest.revoke)
         if able:
             tried = replace(record, fresh=True) if by_hand else record
             decision = _unsettled_revocation(tried, facts, policy, there=open_one and withdrawing)
@@ -91,7 +92,7 @@ def decide_orphan(
             return gone(facts.over)
         if protected is not None:
             return _left(facts, protected)
-    pending = prune and can.revokes and not unconfirmed and protected is None
+    pending = prune and bool(manifest.revoke) and not unconfirmed and protected is None
     return replace(_unwanted(facts, asked=asked, prune=prune, expired=expired), pending=pending)
 
 
@@ -102,7 +103,7 @@ def _locked_no_longer(record: Record, facts: Facts) -> Record:
     """
     kind = Kind.WITHDRAW if record.run.kind.withdraws else Kind.REVOKE
     gone = (isinstance(facts.verdict, Missing) and facts.invitation is None) or is_off(facts.verdict)
-    if gone and record.phase.unsettled and (kind.withdraws or not facts.can.locks):
+    if gone and record.phase.unsettled and (kind.withdraws or not facts.manifest.lock):
         return replace(record, open=replace(record.run, kind=kind))
     return replace(record, phase=Phase.CONFIRMED, open=None)
 
@@ -118,7 +119,7 @@ def _invited(facts: Facts, protected: str | None, *, wanted: bool) -> Decision:
     why = "an invitation is open"
     if protected is not None:
         return _left(facts, f"{why}; {protected}")
-    if not facts.can.withdraws:
+    if not facts.manifest.withdraw:
         return _left(facts, f"{why}, and the manifest has no withdraw")
     if not wanted:
         return _left(facts, f"{why}; prune: report")
@@ -127,7 +128,7 @@ def _invited(facts: Facts, protected: str | None, *, wanted: bool) -> Decision:
 
 def _unwanted(facts: Facts, *, asked: bool, prune: bool, expired: bool) -> Decision:
     """Decide on an orphan that may be revoked. One that does not exist was never confirmed."""
-    revokes = facts.can.revokes
+    revokes = bool(facts.manifest.revoke)
     match facts.verdict:
         case Unknown(reason):
             return _left(facts, f"exists check failed: {reason}")
@@ -223,7 +224,7 @@ def decide_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Dec
         return locked(lock, "there is no account")
     if isinstance(verdict, NoCheck) and (record.off or not record.may_remain or (mine and record.unchecked)):
         return locked(lock, "switched off" if record.off else "nothing is there")
-    if (lacks := _lacks(facts.can, kind, lock)) is not None:
+    if (lacks := _lacks(facts.manifest, kind, lock)) is not None:
         return lock_by_hand(lock, lacks)
     if not policy.removals:
         return not_locked(lock, "--no-removals: this pass takes nothing away")
@@ -250,20 +251,20 @@ def kind_of_lock(record: Record, facts: Facts, policy: Policy) -> Kind:
         return record.run.kind
     stays = record.keep or facts.required is not None or facts.same_as is not None
     ended = policy.expires and is_over(record, policy.now) and not stays
-    return Kind.REVOKE if ended and facts.can.revokes else Kind.LOCK
+    return Kind.REVOKE if ended and facts.manifest.revoke else Kind.LOCK
 
 
-def _lacks(can: Capabilities, kind: Kind, lock: Lock) -> str | None:
+def _lacks(manifest: Manifest, kind: Kind, lock: Lock) -> str | None:
     """Return what the manifest lacks to lock an account; None if it can."""
     if kind is Kind.REVOKE:
         return None
     if kind.withdraws:
-        return None if can.withdraws else "an invitation is open, and the manifest has no withdraw"
-    if can.locks:
+        return None if manifest.withdraw else "an invitation is open, and the manifest has no withdraw"
+    if manifest.lock:
         return None
-    if not can.revokes:
+    if not manifest.revoke:
         return "the manifest has no lock and no revoke"
-    if can.revoke_deletes and not lock.deletes:
+    if manifest.revoke_deletes and not lock.deletes:
         return f"the manifest has no lock, and its revoke deletes; or `reconcile lock {lock.hire} --delete`"
     return None
 

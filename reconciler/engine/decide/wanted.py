@@ -118,7 +118,7 @@ def decide(record: Record | None, facts: Facts, policy: Policy) -> Decision:
                 before = replace(record, phase=Phase.CONFIRMED)
                 other = _provided(before, facts, policy) if record.provided else _untried(facts, policy)
                 return decision if other.status is Status.PRESENT else replace(other, afresh=True)
-            withdraws = facts.invitation is not None and facts.can.withdraws > 0 and not decision.resume
+            withdraws = facts.invitation is not None and bool(facts.manifest.withdraw) and not decision.resume
             return replace(decision, withdraws=withdraws and decision.action in (Action.EXECUTE, Action.RETRY))
         case _:
             assert_never(record.phase)
@@ -152,7 +152,7 @@ def _wanted_again(record: Record, facts: Facts, policy: Policy) -> Decision:
         case _:
             decision = _untried(facts, policy)
     if decision.status.granted and record.run.may_have_effect:
-        return left_half_done(record, facts.can, decision)
+        return left_half_done(record, facts.manifest, decision)
     return decision
 
 
@@ -188,7 +188,7 @@ def _unsettled_update(record: Record, facts: Facts, policy: Policy) -> Decision:
 
     What comes after it is sent also where the account is as wanted: only the requests say whether that is done.
     """
-    verdict, can = facts.verdict, facts.can
+    verdict, manifest = facts.verdict, facts.manifest
     far = progress(record.run.steps, facts.texts, neither)
     error = record.last_error or "the attempt failed"
     failed = Failed.of(record, facts, policy, error)
@@ -206,12 +206,12 @@ def _unsettled_update(record: Record, facts: Facts, policy: Policy) -> Decision:
             assert_never(verdict)
     if now.status.granted and not (far.effect or record.left_over):
         return now
-    as_wanted = now.status.granted and can.compares  # else nothing but what was sent says how the account is
+    as_wanted = now.status.granted and bool(manifest.where)  # else nothing but what was sent says how the account is
     if as_wanted:  # then the request that changes it did, although its answer was lost
         far = progress(record.run.steps, facts.texts)
     if not failed.due:
         return replace(failed.left, reason=f"{far}; {error}", differs=now.differs, changed=now.changed)
-    if not can.updates or (as_wanted and far.done == far.total):
+    if not manifest.updates or (as_wanted and far.done == far.total):
         return now
     half = 0 < far.done < far.total and far.same and (as_wanted or account_changed(record.run.steps))
     return Decision(
@@ -232,7 +232,7 @@ def _unsettled(record: Record, facts: Facts, policy: Policy) -> Decision:
     What a healing that failed left is still lost: whichever attempt makes it again heals it. The requests that took an
     open invitation back made no account; where the manifest has others now, they count like all.
     """
-    verdict, texts, withdraws = facts.verdict, facts.texts, facts.can.withdraws
+    verdict, texts, withdraws = facts.verdict, facts.texts, len(facts.manifest.withdraw)
     taking = [step.text for step in record.run.steps if step.index < withdraws]
     before = withdraws if record.run.kind is Kind.REINVITE and taking == list(texts[: len(taking)]) else 0
     making = [replace(step, index=step.index - before) for step in record.run.steps if step.index >= before]
@@ -250,7 +250,7 @@ def _unsettled(record: Record, facts: Facts, policy: Policy) -> Decision:
     heals = record.lost and not record.run.by_hand
     # What `run` began anew, without effect, was half done before: nobody knows how far any more.
     anew = record.left_over and record.run.kind is Kind.RUN and not far.effect
-    unknown = anew and far.total > 1 and (not record.provided or record.lost or not facts.can.updates)
+    unknown = anew and far.total > 1 and (not record.provided or record.lost or not facts.manifest.updates)
 
     match verdict:
         case Present() if not (far.effect or unknown):

@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from reconciler.engine.decide.existing import Capabilities, as_shown, changed_in_git
+from reconciler.engine.decide.existing import as_shown, changed_in_git
 from reconciler.engine.decide.planned import NO_OUTPUTS, NOTHING_STORED, Check, DependencyOutputs, Prepared, requests_of
 from reconciler.ledger.vault import Stored
 from reconciler.model.base import jsonable
@@ -143,11 +143,6 @@ class Integration(Frozen, dict=True):
     """Initial data that no manifest of the service asks for: it replaces nothing that git gives."""
 
     @cached_property
-    def can(self) -> Capabilities:
-        """Return what the manifest can do about an account."""
-        return Capabilities.of(self.manifest)
-
-    @cached_property
     def names(self) -> UsedNames:
         """Return the names that the manifest's requests use."""
         return UsedNames(self.manifest)
@@ -215,7 +210,7 @@ class Integration(Frozen, dict=True):
             snapshot=snapshot,
             stored=stored,
             found_by={name: snapshot[name] for name in self.names.asked_with if name in snapshot},
-            as_wanted={name: snapshot[name] for name in self.can.compared if name in snapshot},
+            as_wanted={name: snapshot[name] for name in self.manifest.compared if name in snapshot},
             removed_with=self.names.removed_with,
             check=check,
             kind=kind,

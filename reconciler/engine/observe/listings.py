@@ -173,7 +173,7 @@ class Listings:
 
         With `anew`, by a reading that begins after this call: all who call before it begins share it.
         """
-        pending = integration.manifest.exists.pending if integration.manifest.exists is not None else None
+        pending = integration.manifest.pending
         if pending is None:
             return None
         place, values = _place(integration, pending, prepared.scope)

@@ -295,7 +295,7 @@ def _alike(planning: Planning, row: Record, grant: Grant) -> bool:
 def _may_be_updated(item: PlannedGrant, integration: Integration) -> bool:
     """Whether a check of an account that was provided may find it as it was wanted before."""
     record, prepared = item.record, item.prepared
-    if record is None or prepared is None or not (item.wanted and record.provided and integration.can.updates):
+    if record is None or prepared is None or not (item.wanted and record.provided and integration.manifest.updates):
         return False
     assert item.verdict is not None
     wants = record.as_wanted_at is not None and {**prepared.wants} != {**record.wants}

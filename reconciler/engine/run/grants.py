@@ -243,26 +243,21 @@ class GrantPlanner:
         found = await self._inputs.checker.check(integration, prepared, record)
         verdict, invitation = await self._inputs.asked(integration, prepared, found)
         changes = {} if record is None else integration.changes(prepared, record, verdict)
-        texts = _texts(integration, record)
+        texts, manifest = _texts(integration, record), integration.manifest
         digest = None if record is None or record.run.digest is None else integration.digest(prepared)
-        facts = Facts(verdict, integration.can, invitation, changes, digest, texts=texts)
+        facts = Facts(verdict, manifest, invitation, changes, digest, texts=texts)
         decision = decide(record, facts, self._inputs.policy)
-        if (
-            decision.action.provides
-            and integration.can.check_stores
-            and isinstance(verdict, Present)
-            and not verdict.stored
-        ):
+        if decision.action.provides and manifest.check_stores and isinstance(verdict, Present) and not verdict.stored:
             # A listing saw it, and a listing saves nothing: what the requests to come may use, the check itself gives.
             verdict = await self._inputs.checker.check_directly(integration, prepared)
             decision = decide(record, replace(facts, verdict=verdict), self._inputs.policy)
         by_hand = self._inputs.by_hand.get(grant.key) == "run"
         off = is_off(verdict)
-        if by_hand and off and integration.can.updates:  # a switched-off account is never executed again
+        if by_hand and off and manifest.updates:  # a switched-off account is never executed again
             decision = replace(decision, action=Action.UPDATE, resume=0, afresh=True, heals=False)
         elif by_hand and not off:
             decision = Decision(Status.MISSING, Action.EXECUTE, "run by hand", afresh=True)
-        if decision.action is Action.EXECUTE and integration.can.only_watches:
+        if decision.action is Action.EXECUTE and manifest.exists is not None and not manifest.execute:
             decision = replace(decision, action=Action.NONE, reason=f"{decision.reason}; {NOTHING_TO_EXECUTE}")
         kind = Kind.RUN if by_hand and not off else _kind(decision, record)
         return PlannedGrant(
@@ -271,7 +266,7 @@ class GrantPlanner:
 
     def _unanswered(self, integration: Integration, record: Record | None, unknown: Unknown) -> Decision:
         """Decide on a grant whose service could not be asked."""
-        facts = Facts(unknown, integration.can, texts=_texts(integration, record))
+        facts = Facts(unknown, integration.manifest, texts=_texts(integration, record))
         return decide(record, facts, self._inputs.policy)
 
     def _of_another(self, grant: Grant, record: Record | None) -> Record | None:

@@ -86,7 +86,7 @@ class LockPlanner:
             verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
             required = await self._orphans.required_of(integration, prepared.grant, place)
             same = await self._orphans.same_as(integration, prepared.grant)
-            facts = Facts(verdict, integration.can, invitation, required=required, same_as=same and str(same))
+            facts = Facts(verdict, integration.manifest, invitation, required=required, same_as=same and str(same))
             kind = kind_of_lock(planned.record or place, facts, self._inputs.policy)
             prepared = self._inputs.checkable_orphan(integration, place, kind)
             facts = replace(facts, digest=integration.digest(prepared), texts=integration.texts[kind])

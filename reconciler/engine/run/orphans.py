@@ -151,7 +151,7 @@ class OrphanPlanner:
             record,
             Facts(
                 verdict,
-                integration.can,
+                integration.manifest,
                 invitation,
                 digest=integration.digest(prepared),
                 texts=integration.texts[kind],
@@ -189,7 +189,7 @@ class OrphanPlanner:
         """Whether an account would be revoked if nothing were missing to ask for it, as far as that can be told."""
         known = record.confirmed_at is not None and record.phase is not Phase.EXECUTED and not record.keep
         prunes = self._inputs.policy.removals and self._inputs.policy.prunes(record.integration)
-        may = known and prunes and integration.can.revokes and await self.required(record) is None
+        may = known and prunes and bool(integration.manifest.revoke) and await self.required(record) is None
         return may and not await self._stays(integration, record, integration.orphan(record))
 
     async def _stays(self, integration: Integration, record: Record, orphan: Grant) -> bool:
@@ -232,7 +232,7 @@ class OrphanPlanner:
             key, prepared, verdict = item.grant.key, item.prepared, item.verdict
             if item.grant.integration != integration.name or prepared is None or key in self._found:
                 continue
-            if integration.can.check_stores and isinstance(verdict, Present) and not verdict.stored:
+            if integration.manifest.check_stores and isinstance(verdict, Present) and not verdict.stored:
                 verdict = await self._inputs.checker.check_directly(integration, prepared)
             self._note(key, prepared, verdict)
 

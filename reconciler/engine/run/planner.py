@@ -301,8 +301,7 @@ def _gained(item: PlannedGrant) -> Collection[str] | None:
     off = is_off(item.verdict)
     if off or not item.kind.updates or item.prepared is None:
         return None
-    exists = item.grant.manifest.exists if item.grant.manifest is not None else None
-    where = exists.where if exists is not None else {}
+    where = item.prepared.manifest.where
     then = item.record.snapshot if item.record is not None else {}
     compared = roots({path: where[path] for path in item.decision.differs if path in where})
     return compared | changed_values(then, item.prepared.snapshot).keys()

@@ -298,7 +298,7 @@ class Renamer(Frozen, kw_only=True):
             return isinstance(new, Present) and isinstance(old, Present)
         if not _may_be_invited(record) or (record.phase.unsettled and isinstance(new, Present)):
             return False
-        if not integration.can.lists_invitations:
+        if integration.manifest.pending is None:
             return True
         before = await self.checker.invited_before(integration, record, grant.email)
         return isinstance(before, Invited) or (runs and before is not None)
