@@ -145,7 +145,7 @@ def _settle(
     ledger: LedgerWriter, settings: Settings, now: datetime, left: Collection[tuple[int, Key]] | None = None
 ) -> None:
     """Settle the attempts without an end that are covered by the lease, or of these those that are `left`."""
-    policy, lease = Policy.of(settings, now), ledger.session.lease
+    policy, lease = Policy(settings, now), ledger.session.lease
     assert lease is not None
     for attempt in ledger.attempts.open():
         if not lease.covers(attempt.service) or (left is not None and (attempt.id, attempt.key) not in left):
@@ -207,7 +207,7 @@ def as_settled(found: Mapping[Key, Record], left: Iterable[Attempt], policy: Pol
 
 
 def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, list[Event]]:
-    retry_at = attempt.alive_at + policy.retry_delay
+    retry_at = attempt.alive_at + policy.settings.retry_delay
     if not complete(record.run.steps, attempt.total):
         error = "interrupted: the program ended in mid-attempt"
         return attempts.failed(record, error, now=policy.now, retry_at=retry_at, interrupted=True)

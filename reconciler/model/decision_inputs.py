@@ -7,56 +7,39 @@ entry has to leave git, and come again (docs/design/rules.md, "Removal").
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from reconciler.model.grant import Grant, Over, Phase, Record
 from reconciler.model.run import Outcome, Step
-from reconciler.model.settings import DEFAULT, Drift, Settings, Suspension
+from reconciler.model.settings import DEFAULT, Settings
 from reconciler.model.value import Frozen, replace
 
 
 class Policy(Frozen):
-    """The settings that decisions depend on, and the time at which they are made."""
+    """The settings that decisions depend on, and the time at which they are made.
 
+    Without `removals` nothing is revoked.
+    """
+
+    settings: Settings
     now: datetime
-    today: date
-    retry_delay: timedelta
-    drift: Drift = Drift()
-    prune: bool = False
-    prune_of: Mapping[str, bool] = {}
     removals: bool = True
-    expires: bool = True
-    """Whether what is over is revoked, whatever `prune` says."""
-    suspensions: tuple[Suspension, ...] = ()
-    zone: tzinfo = UTC
-    """Whose days a reason names."""
 
-    @classmethod
-    def of(cls, settings: Settings, now: datetime, *, removals: bool = True) -> Policy:
-        """Make the settings' policy at this time; days are those of the settings' time zone.
+    @property
+    def today(self) -> date:
+        """Return the day in the settings' time zone."""
+        return self.now.astimezone(ZoneInfo(self.settings.timezone)).date()
 
-        `removals` is False for a pass that revokes nothing.
-        """
-        zone = ZoneInfo(settings.timezone)
-        prune = settings.prune if isinstance(settings.prune, Mapping) else {DEFAULT: settings.prune}
-        return cls(
-            now=now,
-            today=now.astimezone(zone).date(),
-            retry_delay=settings.retry_delay,
-            drift=settings.drift,
-            prune=prune.get(DEFAULT) == "revoke",
-            prune_of={name: said == "revoke" for name, said in prune.items() if name != DEFAULT},
-            removals=removals,
-            expires=settings.expire == "revoke",
-            suspensions=tuple(settings.suspend),
-            zone=zone,
-        )
+    @property
+    def expires(self) -> bool:
+        """Whether what is over is revoked, whatever `prune` says."""
+        return self.settings.expire == "revoke"
 
     def suspended(self, hire: str, integration: str) -> str | None:
         """Return why this grant is suspended, or None."""
-        for item in self.suspensions:
+        for item in self.settings.suspend:
             over = item.until is not None and item.until <= self.today
             meant = item.hire in (None, hire) and item.integration in (None, integration)
             if meant and not over:
@@ -66,7 +49,8 @@ class Policy(Frozen):
 
     def prunes(self, integration: str) -> bool:
         """Whether grants of an integration that git no longer wants are revoked."""
-        return self.prune_of.get(integration, self.prune)
+        said = self.settings.prune
+        return (said.get(integration, said.get(DEFAULT)) if isinstance(said, Mapping) else said) == "revoke"
 
     def due(self, record: Record) -> bool:
         """Whether a retry is due. One further ahead than the delay, from a clock that jumped, counts from now."""

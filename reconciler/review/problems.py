@@ -123,7 +123,7 @@ def problems_of(
     Its own policy judges it, and so do that of another revision, `base`, and what that one offers. What an earlier run
     found in order is not checked again where it was `validated`.
     """
-    desired = Desired(files, Policy.of(files.settings, now).today, now)
+    desired = Desired(files, Policy(files.settings, now).today, now)
     rules, offers = (Listed(), None) if base is None else (base.policy, base.offers)
     validated = validated or Validated()
     validated.on(desired.today)

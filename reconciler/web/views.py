@@ -181,7 +181,7 @@ def state_of(
     """Sum up an integration by the most serious of its states."""
     own = Counter({status: count for (integration, status), count in counts.items() if integration == name})
     tone, word, why = "good", "as it should be", ""
-    suspended = Policy.of(live.active.settings, live.now).suspended("", name)
+    suspended = Policy(live.active.settings, live.now).suspended("", name)
     wrong = sum(own[status] for status in FAULTS)
     look = own[Status.DIFFERS] + own[Status.ORPHANED]
     way = sum(own[status] for status in ON_THE_WAY)
@@ -401,7 +401,7 @@ def reviews(sources: DaemonView, query: Query) -> dict[str, object]:
     for review in sorted(found, key=lambda each: each.file.period, reverse=True):
         periods.setdefault(review.file.period, []).append(review)
     check = {period: shlex.join(["reconcile", "review", "check", period]) for period in periods}
-    return {"periods": periods, "check": check, "today": Policy.of(live.active.settings, live.now).today}
+    return {"periods": periods, "check": check, "today": Policy(live.active.settings, live.now).today}
 
 
 def history(sources: DaemonView, query: Query) -> dict[str, object]:

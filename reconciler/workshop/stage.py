@@ -205,7 +205,7 @@ class CaseStage:
         """Plan the person's grant; None where its files have an error that leaves nothing to plan."""
         case = self._case
         desired = self._desired(None if case.orphan else case.values)
-        policy = Policy.of(desired.files.settings, NOW)
+        policy = Policy(desired.files.settings, NOW)
         checker = Checker(Redactor(), listings_for(self.name, policy, listed=case.listed))
         return await plan_alone(desired, self.integration, policy, checker, self._records())
 

@@ -174,7 +174,7 @@ async def try_manifest(
         if connection is not None and connection.fetches:  # it needs no person
             connection = connection.apart()
         integration = replace(found, client=client, connection=connection)
-        policy = Policy.of(settings, now)
+        policy = Policy(settings, now)
         checker = Checker(context.redactor, listings_for(name, policy, listed=False))
         lists = listing and integration.manifest.listing is not None
         checks = not lists or (subject.named and not subject.lacks(integration.manifest))

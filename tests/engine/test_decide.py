@@ -12,7 +12,7 @@ from reconciler.engine.decide.wanted import decide, decide_unasked
 from reconciler.model.decision_inputs import Policy, progress
 from reconciler.model.grant import Grant, Hold, Key, Phase, Record
 from reconciler.model.run import Outcome, Step
-from reconciler.model.settings import Drift, Suspension
+from reconciler.model.settings import Drift, Settings, Suspension
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown
@@ -20,7 +20,7 @@ from tests.records import but
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-POLICY = Policy(now=NOW, today=NOW.date(), retry_delay=HOUR)
+POLICY = Policy(Settings(retry_delay=HOUR), NOW)
 KEY = Key("ada", "asana")
 GRANT = Grant(KEY, "ada@example.com", "asana", "asana", "hires/ada.yaml:9")
 TEXTS = ("a", "b", "c")
@@ -156,7 +156,7 @@ def test_half_done_with_another_manifest_stays_failed_and_names_the_ways_on(know
 
 
 def test_drift_that_is_reported_is_not_healed():
-    decision = decide(CONFIRMED, Facts(Missing()), replace(POLICY, drift=Drift(missing="report")))
+    decision = decide(CONFIRMED, Facts(Missing()), replace(POLICY, settings=Settings(drift=Drift(missing="report"))))
     assert (decision.status, decision.action) == (Status.MISSING, Action.NONE)
     assert "drift" in decision.reason
 
@@ -205,25 +205,25 @@ def test_progress(run, done, effect):
     assert (far.done, far.effect, far.total, far.same) == (done, effect, 3, True)
 
 
-TWO = (Suspension(integration="asana", until=date(2026, 12, 2), reason="audit"),)
+TWO = [Suspension(integration="asana", until=date(2026, 12, 2), reason="audit")]
 STANDING = {
-    "invalid before all": (replace(GRANT, hold=Hold(Status.INVALID, "x")), {"suspensions": TWO}, Status.INVALID),
-    "suspended before scheduled": (replace(GRANT, begins=date(2027, 1, 1)), {"suspensions": TWO}, Status.SUSPENDED),
+    "invalid before all": (replace(GRANT, hold=Hold(Status.INVALID, "x")), TWO, Status.INVALID),
+    "suspended before scheduled": (replace(GRANT, begins=date(2027, 1, 1)), TWO, Status.SUSPENDED),
     "a suspension that is over": (
         GRANT,
-        {"suspensions": (Suspension(integration="asana", until=date(2026, 12, 1)),)},
+        [Suspension(integration="asana", until=date(2026, 12, 1))],
         None,
     ),
-    "a suspension of another": (GRANT, {"suspensions": (Suspension(hire="bob"),)}, None),
-    "scheduled": (replace(GRANT, begins=date(2026, 12, 2)), {}, Status.SCHEDULED),
-    "begins today": (replace(GRANT, begins=date(2026, 12, 1)), {}, None),
-    "blocked by its manifest": (replace(GRANT, hold=Hold(Status.BLOCKED, "x")), {}, Status.BLOCKED),
+    "a suspension of another": (GRANT, [Suspension(hire="bob")], None),
+    "scheduled": (replace(GRANT, begins=date(2026, 12, 2)), [], Status.SCHEDULED),
+    "begins today": (replace(GRANT, begins=date(2026, 12, 1)), [], None),
+    "blocked by its manifest": (replace(GRANT, hold=Hold(Status.BLOCKED, "x")), [], Status.BLOCKED),
 }
 
 
-@pytest.mark.parametrize(("grant", "policy", "status"), STANDING.values(), ids=STANDING)
-def test_standing(grant, policy, status):
-    decision = decide_unasked(grant, None, replace(POLICY, **policy))
+@pytest.mark.parametrize(("grant", "suspend", "status"), STANDING.values(), ids=STANDING)
+def test_standing(grant, suspend, status):
+    decision = decide_unasked(grant, None, replace(POLICY, settings=Settings(suspend=suspend)))
     assert (decision and decision.status) == status
 
 

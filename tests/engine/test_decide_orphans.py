@@ -10,6 +10,7 @@ from reconciler.engine.decide.existing import Facts
 from reconciler.engine.decide.orphans import decide_orphan, gone, taken_by_hand
 from reconciler.model.grant import Phase
 from reconciler.model.run import Kind, Outcome
+from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown
@@ -31,7 +32,7 @@ from tests.engine.test_decide import (
 )
 from tests.records import but, manifest
 
-PRUNE = replace(POLICY, prune=True)
+PRUNE = replace(POLICY, settings=Settings(prune="revoke"))
 NO_REMOVALS = replace(PRUNE, removals=False)
 BOTH = manifest("revoke", "withdraw")
 REVOKES, WITHDRAWS, NEITHER = manifest("revoke"), manifest("withdraw"), manifest()
@@ -57,14 +58,14 @@ ORPHANS = {
     "revoked for this integration": (
         CONFIRMED,
         facts(Present(), BOTH),
-        replace(POLICY, prune_of={"asana": True}),
+        replace(POLICY, settings=Settings(prune={"asana": "revoke"})),
         REVOKE,
         None,
     ),
     "reported for this integration": (
         CONFIRMED,
         facts(Present(), BOTH),
-        replace(PRUNE, prune_of={"asana": False}),
+        replace(POLICY, settings=Settings(prune={"default": "revoke", "asana": "report"})),
         NONE,
         "prune: report",
     ),

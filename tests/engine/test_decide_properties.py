@@ -13,7 +13,7 @@ from reconciler.engine.decide.wanted import decide
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.run import Kind, OpenRun, Outcome, Step
-from reconciler.model.settings import Drift
+from reconciler.model.settings import Drift, Settings
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown
@@ -39,11 +39,13 @@ ACTIONS = {
 moments = st.none() | st.integers(-48, 48).map(lambda hours: NOW + timedelta(hours=hours))
 policies = st.builds(
     Policy,
+    settings=st.builds(
+        Settings,
+        retry_delay=st.just(timedelta(hours=1)),
+        drift=st.sampled_from([Drift(), Drift(missing="report", differs="report"), Drift(inactive="heal")]),
+        prune=st.sampled_from(["report", "revoke"]),
+    ),
     now=st.just(NOW),
-    today=st.just(NOW.date()),
-    retry_delay=st.just(timedelta(hours=1)),
-    drift=st.sampled_from([Drift(), Drift(missing="report", differs="report"), Drift(inactive="heal")]),
-    prune=st.booleans(),
 )
 verdicts = st.sampled_from([Present(), Present(under="old@example.com"), Missing(), Unknown("answered 500"), NoCheck()])
 
@@ -129,7 +131,7 @@ def test_no_revocation_of_missing_or_kept_accounts(record, verdict, policy, can,
         under_way = record.revoking and any(step.may_have_effect for step in record.run.steps)
         assert isinstance(verdict, Present) or (isinstance(verdict, Missing) and under_way) or record.revoking
     if decision.action is Action.REVOKE:
-        assert policy.prune
+        assert policy.settings.prune == "revoke"
         assert isinstance(verdict, Present)
     if decision.status is Status.REVOKED and record.phase is not Phase.REVOKED:
         assert isinstance(verdict, Missing)

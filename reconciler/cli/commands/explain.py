@@ -73,7 +73,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
     from reconciler.review.explain import lent_to
 
     here = Here.of(options, redactor)
-    policy = Policy.of(here.settings, datetime.now(UTC))
+    policy = Policy(here.settings, datetime.now(UTC))
     desired = Desired(here.files, policy.today, policy.now)
     any_day = {grant.key: grant for grant in Desired(here.files, date.min).grants(key.hire)}
     with here.state.reader() as ledger:

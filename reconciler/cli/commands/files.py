@@ -150,7 +150,7 @@ def compared(checkout: Checkout, base: str, head: str) -> tuple[Difference, list
     if committed and (found := checkout.extents.first_endless(tree.revision, before.revision)) is not None:
         endless = Problem(f"commit {found[0][:12]}", None, str(found[1]))
         after = replace(after, problems=[endless, *after.problems])
-    day = Policy.of(after.files.settings, now).today if after.files is not None else now.date()
+    day = Policy(after.files.settings, now).today if after.files is not None else now.date()
     return compare(before, after, day), after.problems
 
 

@@ -150,7 +150,7 @@ def _records(here: Here, ledger: LedgerReader, hires: Collection[str]) -> Iterat
     from reconciler.engine.state import as_settled
     from reconciler.model.decision_inputs import Policy
 
-    policy = Policy.of(here.force.settings, datetime.now(UTC))
+    policy = Policy(here.force.settings, datetime.now(UTC))
     return (as_settled({record.key: record for record in batch}, left, policy).values() for batch in found)
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from reconciler.model.base import as_text
 from reconciler.model.clock import stamp
@@ -153,10 +154,10 @@ def found(record: Record | None, verdict: Present, facts: Facts, policy: Policy)
     if record is None or record.as_wanted_at is None or record.locked is not None:
         return decision
     if off:  # whatever a commit changed meanwhile: to send that might switch it on
-        return _drift(record, replace(decision, reason=f"{OFF} there"), policy, policy.drift.inactive)
+        return _drift(record, replace(decision, reason=f"{OFF} there"), policy, policy.settings.drift.inactive)
     if by_values or changes or by_commit(record.wants, differs):
         return decision
-    return _drift(record, decision, policy, policy.drift.differs)
+    return _drift(record, decision, policy, policy.settings.drift.differs)
 
 
 def left_half_done(record: Record, manifest: Manifest, seen: Decision) -> Decision:
@@ -241,7 +242,7 @@ def webhook(record: Record, facts: Facts) -> Decision:
 def _invited_on(record: Record | None, policy: Policy) -> str:
     """Return when the person was invited; by others, when it was first seen."""
     at = record.executed_at if record is not None else None
-    return f"invited on {(at or policy.now).astimezone(policy.zone).date()}"
+    return f"invited on {(at or policy.now).astimezone(ZoneInfo(policy.settings.timezone)).date()}"
 
 
 def invited(record: Record | None, facts: Facts, policy: Policy) -> Decision | None:

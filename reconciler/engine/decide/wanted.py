@@ -176,7 +176,7 @@ def _lost(record: Record, changes: Differences, policy: Policy) -> Decision:
     reason = "drift: the account was there and is gone"
     if changes:
         reason = f"{reason}; changed since: {shown(changes)}"
-    if policy.drift.missing == "report":
+    if policy.settings.drift.missing == "report":
         return Decision(Status.MISSING, Action.NONE, reason)
     if (ago := paused(record, policy.now)) is not None:
         return Decision(Status.MISSING, Action.NONE, f"drift, healed {ago} ago: gone again, left to a person")

@@ -157,7 +157,7 @@ class _Unasked(Planning):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.policy = replace(self.policy, suspensions=())
+        self.policy = replace(self.policy, settings=self.settings.model_copy(update={"suspend": []}))
 
 
 class _Counting:

@@ -76,7 +76,7 @@ class Planning:
         self.trusted = in_force or revision
         """What says where requests go, and with which secrets."""
         self.settings = self.trusted.settings
-        self.policy = Policy.of(self.settings, context.clock.now(), removals=request.removals)
+        self.policy = Policy(self.settings, context.clock.now(), removals=request.removals)
         self.desired = context.desired(files, self.policy.today)
         hires = self.desired.hires if selection.hires is None else selection.hires
         self.yielder = context.yielder.among(len(hires))
