@@ -230,11 +230,7 @@ class CaseStage:
         wants = {} if self._case.orphan else self.integration.prepare(grant, NOTHING_STORED, kind=None).wants
         then = NOW - timedelta(days=1)
         return Record(
-            key=grant.key,
-            email=grant.email,
-            integration=grant.integration,
-            service=grant.service,
-            source=grant.source,
+            **grant.core,
             phase=Phase.CONFIRMED,
             status=Status.PRESENT,
             snapshot={**self.integration.snapshot(grant), **of_hire},

@@ -52,14 +52,17 @@ class NotOffered(Exception):
 
 
 class Checker:
-    """Runs exists checks and looks options up, for one pass."""
+    """Runs exists checks and looks options up, for one pass.
 
-    blind = False
-    """Whether it asks nothing, so that what is needed may be there, or be provided."""
+    A `blind` one asks nothing: what git and the ledger do not say is unknown, and what is needed may be there.
+    """
 
-    def __init__(self, redactor: Redactor, listings: Listings, yielder: Yielder = NO_YIELD) -> None:
+    def __init__(
+        self, redactor: Redactor, listings: Listings, yielder: Yielder = NO_YIELD, *, blind: bool = False
+    ) -> None:
         """With a `yielder` that yields, checks let other requests go first at their hosts."""
         self._yielder = yielder
+        self.blind = blind
         self.redactor = redactor
         self.listings = listings
         self.asked = 0
@@ -110,6 +113,8 @@ class Checker:
         exists = integration.manifest.exists
         if exists is None:
             return NoCheck()
+        if self.blind:
+            return NOT_ASKED
         check = prepared.check
         assert check is not None
         wanted = check.wanted
@@ -212,6 +217,8 @@ class Checker:
         None where there is none, or the manifest has no `pending`; Unknown where open invitations cannot be read. With
         `anew`, what was read before does not count.
         """
+        if self.blind:
+            return NOT_ASKED
         if prepared.check is None or not prepared.check.wanted:
             return None
         found = await self.listings.invitation(integration, prepared, prepared.check.wanted, anew=anew)
@@ -234,7 +241,7 @@ class Checker:
     async def token(self, integration: Integration) -> Unknown | None:
         """Fetch a token that needs no person, if none is stored. Returns why there is none."""
         connection = integration.connection
-        if connection is None or not connection.fetches or connection.layer() is not None:
+        if self.blind or connection is None or not connection.fetches or connection.layer() is not None:
             return None
         try:
             await connection.fresh()
@@ -244,6 +251,8 @@ class Checker:
 
     async def options(self, integration: Integration, field_id: str) -> list[Option] | Unknown:
         """Return the options that the service offers for a form field; fetched once a pass."""
+        if self.blind:
+            return NOT_ASKED
         key = (integration.name, field_id)
         return await once(self._options, key, lambda: self._look_up(integration, field_id))
 
@@ -280,33 +289,6 @@ class Checker:
             return grant
         first, *rest = grant.layers
         return replace(grant, layers=(Layer(first.origin, {**first.values, **values}, first.secret), *rest))
-
-
-class BlindChecker(Checker):
-    """Asks nothing: what git and the ledger do not say is unknown."""
-
-    blind = True
-
-    async def _check(self, integration: Integration, prepared: Prepared, *, listed: bool) -> Verdict:  # noqa: ARG002
-        return NoCheck() if integration.manifest.exists is None else NOT_ASKED
-
-    async def invitation(
-        self,
-        _integration: Integration,
-        _prepared: Prepared,
-        *,
-        anew: bool = False,  # noqa: ARG002
-    ) -> Invited | Unknown | None:
-        """Return that it is not known."""
-        return NOT_ASKED
-
-    async def token(self, _integration: Integration) -> Unknown | None:
-        """Do without one."""
-        return None
-
-    async def options(self, _integration: Integration, _field_id: str) -> list[Option] | Unknown:
-        """Return that they are not known."""
-        return NOT_ASKED
 
 
 def _may_go_on(found: Verdict, answer: Response, exists: Exists, check: Check) -> bool:

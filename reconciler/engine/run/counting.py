@@ -14,7 +14,6 @@ from reconciler.engine.decide.guard import makes, takes
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
 from reconciler.engine.decide.wanted import decide_unasked
-from reconciler.engine.observe.checker import BlindChecker
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.grants import wanted_by
 from reconciler.engine.run.planning import Planning
@@ -153,7 +152,7 @@ def _with_others(selections: Sequence[Selection]) -> Sequence[Selection]:
 class _Unasked(Planning):
     """Plans without asking any service, what is suspended as if it were not: that ends without a commit."""
 
-    checker_class = BlindChecker
+    blind = True
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

@@ -55,7 +55,8 @@ class Planning:
     an interval.
     """
 
-    checker_class: type[Checker] = Checker
+    blind = False
+    """Whether no service is asked."""
 
     def __init__(
         self,
@@ -109,7 +110,7 @@ class Planning:
             integrations = as_branch_may(integrations, ours, theirs, self.trusted)
         self.integrations = integrations
         self.locks = self.desired.locks(locks, self.policy.now)
-        self.checker = self.checker_class(self.context.redactor, self.listings, self.yielder)
+        self.checker = Checker(self.context.redactor, self.listings, self.yielder, blind=self.blind)
         self.services = Services(desired=self.desired, integrations=integrations, checker=self.checker)
         prints = self.context.wanted_prints
         self._same_accounts = SameAccounts(self.desired, integrations, self.checker, prints, self._unreadable)
