@@ -344,10 +344,7 @@ class OrphanPlanner:
     def unreadable(self, record: Record) -> str | None:
         """Return why the grant's file cannot be read, so that the grant is kept as it is; None if it can."""
         revoked = record.phase is Phase.REVOKED and record.locked is None  # of that nothing is left to keep
-        given_by = () if revoked else record.sequences
-        return self._inputs.desired.unreadable(
-            record.key, record.email, given_by, record.revision, source=record.source
-        )
+        return self._inputs.desired.holds(replace(record, origin=None) if revoked else record)
 
     async def _first_error(self, hire: str) -> str | None:
         """Return an error in the hire's files that keeps its grants from being revoked automatically, or None.
