@@ -57,7 +57,7 @@ By = TypeVar("By", bound=_Rendered)
 Prints = Callable[[By, Grant], Iterable[str] | None]
 """The prints of a grant; None where they can be told in a pass only, for a choice has to be looked up."""
 
-Stored = Callable[[Key, str], Mapping[str, Any]]
+Stored = Callable[[Grant], Mapping[str, Any]]
 """What was stored of an entry's account at a service."""
 
 
@@ -172,9 +172,9 @@ class SameAccounts:
         own: dict[str, Key] = {}
         there = [grant for grant in self._desired.grants(hire) if await counts(grant)]
         async for other, grant in self._there(there, as_recorded):
-            prints = _prints(other, grant, stored(grant.key, grant.service)) if other is not None else [_unsure(grant)]
+            prints = _prints(other, grant, stored(grant)) if other is not None else [_unsure(grant)]
             own |= dict.fromkeys(prints, grant.key)
-        asked = *_prints(integration, orphan, stored(orphan.key, orphan.service), wanted=False), _unsure(orphan)
+        asked = *_prints(integration, orphan, stored(orphan), wanted=False), _unsure(orphan)
         found = list[Key | None]()
         for print_ in asked:
             found += [index.unreadable.get(print_), *await self._last(print_, index, counts), own.get(print_)]

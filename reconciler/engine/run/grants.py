@@ -27,7 +27,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Stored, lends, stored_for
 from reconciler.model.decision_inputs import Policy, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable, Problem
-from reconciler.model.grant import Decision, Grant, Key, Phase, Record
+from reconciler.model.grant import Decision, Grant, GrantCore, Key, Phase, Record
 from reconciler.model.lock import Locks
 from reconciler.model.run import Kind
 from reconciler.model.status import Action, Status
@@ -90,22 +90,20 @@ class PlanningInputs(Frozen, kw_only=True):
         invitation = await self.checker.invitation(integration, prepared)
         return (invitation, None) if isinstance(invitation, Unknown) else (verdict, invitation)
 
-    def outputs_of(
-        self, key: Key, service: str, needs: tuple[str, ...], needed: Mapping[str, PlannedGrant] = {}
-    ) -> DependencyOutputs:
+    def outputs_of(self, one: GrantCore, needed: Mapping[str, PlannedGrant] = {}) -> DependencyOutputs:
         """Return the entries of the same service that an entry needs, directly or indirectly."""
-        if not needs:
+        if not one.needs:
             return NO_OUTPUTS
         entries: dict[str, None] = {}
         names: set[str] = set()
-        queue = list(dict.fromkeys(needs))
+        queue = list(dict.fromkeys(one.needs))
         for entry in queue:
-            planned, record = needed.get(entry), self.records.get(Key(key.hire, entry))
+            planned, record = needed.get(entry), self.records.get(Key(one.key.hire, entry))
             other = planned.grant if planned is not None else record
-            if other is None or entry == key.access:
+            if other is None or entry == one.key.access:
                 continue
             queue += [need for need in other.needs if need not in queue]
-            if other.service != service:
+            if other.service != one.service:
                 continue
             entries[entry] = None
             if planned is not None and planned.decision.action.provides:
@@ -114,25 +112,25 @@ class PlanningInputs(Frozen, kw_only=True):
                 names |= {name for call in calls for name in call.store_data}
         return DependencyOutputs(tuple(entries), frozenset(names))
 
-    def stored_of(self, key: Key, service: str, outputs: DependencyOutputs) -> Stored:
+    def stored_of(self, one: GrantCore, outputs: DependencyOutputs) -> Stored:
         """Return what `store_data` saved for an entry and those it needs, at this service only."""
-        if not (saved := self.stored.get(key.hire)):
+        if not (saved := self.stored.get(one.key.hire)):
             return NOTHING_STORED
         of_hire = {
             access: values
             for access, values in saved.items()
-            if (record := self.records.get(Key(key.hire, access))) is not None and record.service == service
+            if (record := self.records.get(Key(one.key.hire, access))) is not None and record.service == one.service
         }
-        return stored_for(of_hire, key.access, outputs.entries)
+        return stored_for(of_hire, one.key.access, outputs.entries)
 
     def prepared_orphan(self, integration: Integration, record: Record, kind: Kind | None) -> Prepared:
         """Prepare what is asked and, with a `kind`, sent for a row's account. Raises Blocked."""
-        outputs = self.outputs_of(record.key, record.service, record.needs)
+        outputs = self.outputs_of(record)
         if "email" in integration.names.asked_with:
             hire, records = record.key.hire, self.records
             lenders = (entry for entry in outputs.entries if lends(records[Key(hire, entry)], record))
             outputs = replace(outputs, entries=tuple(lenders))
-        return integration.prepare_orphan(record, self.stored_of(record.key, record.service, outputs), kind=kind)
+        return integration.prepare_orphan(record, self.stored_of(record, outputs), kind=kind)
 
     def checkable_orphan(self, integration: Integration, record: Record, kind: Kind | None) -> Prepared:
         """Prepare what is asked for a row's account, and what is sent where nothing is missing. Raises Blocked."""
@@ -208,8 +206,8 @@ class GrantPlanner:
     async def _asked(self, grant: Grant, record: Record | None, needed: Mapping[str, PlannedGrant]) -> PlannedGrant:
         """Decide on a grant that may be asked for."""
         integration = self._inputs.integrations[grant.integration]
-        outputs = self._inputs.outputs_of(grant.key, grant.service, grant.needs, needed)
-        stored = self._inputs.stored_of(grant.key, grant.service, outputs)
+        outputs = self._inputs.outputs_of(grant, needed)
+        stored = self._inputs.stored_of(grant, outputs)
         try:
             resolved: Grant | Unknown = grant
             if integration.connection is not None or grant.choices:

@@ -236,8 +236,8 @@ class OrphanPlanner:
                 verdict = await self._inputs.checker.check_directly(integration, prepared)
             self._note(key, prepared, verdict)
 
-        def stored(key: Key, service: str) -> Mapping[str, Any]:
-            return {**self._inputs.stored_of(key, service, NO_OUTPUTS).own, **self._found.get(key, {})}
+        def stored(grant: Grant) -> Mapping[str, Any]:
+            return {**self._inputs.stored_of(grant, NO_OUTPUTS).own, **self._found.get(grant.key, {})}
 
         return stored
 
@@ -334,7 +334,7 @@ class OrphanPlanner:
         if grant.requested is None or integration is None or grant.choices:
             return False
         try:
-            integration.prepare(grant, self._inputs.stored_of(grant.key, grant.service, NO_OUTPUTS), kind=Kind.EXECUTE)
+            integration.prepare(grant, self._inputs.stored_of(grant, NO_OUTPUTS), kind=Kind.EXECUTE)
         except MissingVariable as error:
             return error.name in {field.id for field in integration.manifest.form}
         except Blocked:
