@@ -24,6 +24,7 @@ from reconciler.engine.observe.same_account import (
     wanted_accounts,
     wanted_prints,
 )
+from reconciler.engine.observe.wiring import Services
 from reconciler.engine.run.grants import PlanningInputs
 from reconciler.engine.run.planner import Planner
 from reconciler.model.case import CannedAnswer, Case
@@ -285,7 +286,7 @@ async def plan_alone(
     async def rows_of(_hire: str) -> Collection[Record]:
         return records.values()
 
-    prints = WantedFingerprints(NO_YIELD, wanted_prints)
+    services = Services(desired=desired, integrations=integrations, checker=checker)
     inputs = PlanningInputs(
         desired=desired,
         integrations=integrations,
@@ -299,8 +300,8 @@ async def plan_alone(
         by_hand={},
         rules=PolicyRules(desired, desired.files.policy),
         yielder=NO_YIELD,
-        same_accounts=SameAccounts(desired, integrations, checker, prints, _no_rows),
-        rivals=Rivals(desired, integrations, WantedFingerprints(NO_YIELD, wanted_accounts)),
+        same_accounts=SameAccounts(services, WantedFingerprints(NO_YIELD, wanted_prints), _no_rows),
+        rivals=Rivals(services, WantedFingerprints(NO_YIELD, wanted_accounts)),
         unreadable=_no_rows,
     )
     found = await Planner(inputs, Selection(), Claims().begin()).plan()

@@ -19,8 +19,9 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Generic, Protocol, TypeVar
 
-from reconciler.engine.observe.checker import Checker, NotOffered
+from reconciler.engine.observe.checker import NotOffered
 from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.wiring import Services
 from reconciler.model.clock import LAST
 from reconciler.model.decision_inputs import still_wanted
 from reconciler.model.errors import Blocked
@@ -136,16 +137,13 @@ class SameAccounts:
 
     def __init__(
         self,
-        desired: Desired,
-        integrations: Mapping[str, Integration],
-        checker: Checker,
+        services: Services,
         wanted: WantedFingerprints[Integration],
         unreadable: Callable[[], Awaitable[Iterable[Record]]],
     ) -> None:
         """`unreadable` reads the records whose files cannot be read, of everybody."""
-        self._desired = desired
-        self._integrations = integrations
-        self._checker = checker
+        self._desired, self._integrations = services.desired, services.integrations
+        self._checker = services.checker
         self._wanted = wanted
         self._unreadable = unreadable
         self._reading: asyncio.Task[_PassIndex] | None = None
@@ -246,12 +244,10 @@ class Rivals:
 
     """
 
-    def __init__(
-        self, desired: Desired, integrations: Mapping[str, Integration], wanted: WantedFingerprints[Integration]
-    ) -> None:
-        self._desired = desired
-        by_name = {each.service for each in integrations.values() if not told_by_address(each.manifest)}
-        self._integrations = {name: each for name, each in integrations.items() if each.service in by_name}
+    def __init__(self, services: Services, wanted: WantedFingerprints[Integration]) -> None:
+        self._desired, every = services.desired, services.integrations
+        by_name = {each.service for each in every.values() if not told_by_address(each.manifest)}
+        self._integrations = {name: each for name, each in every.items() if each.service in by_name}
         self._wanted = wanted
         self._reading: asyncio.Task[tuple[_FingerprintIndex, dict[str, tuple[Record, str]]]] | None = None
 

@@ -112,9 +112,8 @@ class Planning:
         self.locks = self.desired.locks(locks, self.policy.now)
         self.checker = Checker(self.context.redactor, self.listings, self.yielder, blind=self.blind)
         self.services = Services(desired=self.desired, integrations=integrations, checker=self.checker)
-        prints = self.context.wanted_prints
-        self._same_accounts = SameAccounts(self.desired, integrations, self.checker, prints, self._unreadable)
-        self._rivals = Rivals(self.desired, integrations, self.context.wanted_accounts)
+        self._same_accounts = SameAccounts(self.services, self.context.wanted_prints, self._unreadable)
+        self._rivals = Rivals(self.services, self.context.wanted_accounts)
         return self
 
     async def rows(self, selection: Selection) -> dict[Key, Record]:
