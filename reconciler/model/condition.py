@@ -22,7 +22,6 @@ ANY, NOT = "any", "not"
 FIELDS = tuple(name for name in Hire.model_fields if name not in ("extra", "sequences", "without", "access"))
 CONDITION_KEYS = (*FIELDS, f"{EXTRA}NAME", ANY, NOT)
 
-
 Fold = Callable[[str], str]
 
 

@@ -25,7 +25,6 @@ from reconciler.model.verdict import Cause
 STATE = "state"
 """What stands in a problem for its file if it is one of the state."""
 
-
 _AS_RECORDED = (
     *("status", "action", "reason", "attempts", "retry_at", "checked_at", "last_error", "changed", "revision"),
     *("unseen", "code", "locked"),

@@ -48,7 +48,6 @@ def _empty_is_none(value: Any) -> Any:
 empty_is_none = BeforeValidator(_empty_is_none)
 """For a property that ChiefOnboarding's builder may leave empty."""
 
-
 StatusCode = Annotated[int, BeforeValidator(number), Field(ge=100, le=599)]
 WholeNumber = Annotated[int, BeforeValidator(number), Field(ge=0)]
 NonEmpty = Annotated[str, BeforeValidator(as_text), StringConstraints(min_length=1)]

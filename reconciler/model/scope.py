@@ -31,10 +31,8 @@ HIRE_NAMES = (
 KNOWN_NAMES = frozenset({*HIRE_NAMES, "oauth", "redirect_url", "responses", "access_overview"})
 """Names that mean something already; a form's, initial data's or an `extra`'s id may not repeat one."""
 
-
 LEDGER = "the ledger"
 """The origin of an orphan's values: git has it no longer."""
-
 
 DEFERRED = object()
 """What a lookup gives for a name whose value only a running attempt knows."""
@@ -111,7 +109,6 @@ class Scope(Frozen):
 
 _INDEX = re.compile(r"\d{1,6}")
 _LAST = "-1"
-
 
 _DOT = re.compile(r"(?<!\\)\.")
 

@@ -32,7 +32,6 @@ RENEWALS = 16
 NESTED = 2
 """The deepest nesting of encodings that is searched: JSON in a JSON string, a form's field in a log line."""
 
-
 _OWN_KEY = re.compile(r"[a-z]+(?:_[a-z]+)*")
 _NAMES = frozenset({"hire", "access", "integration", "service", "grant", "grants"})
 _CLOSED = frozenset({"status", "action", "event", "kind", "level", "severity", "outcome"})

@@ -60,7 +60,6 @@ TELLS = 16
 _OPAQUE = re.compile(r"(?!https?://|[a-z0-9-]+(?:\.[a-z0-9-]+)+$)[^\s@]{20,}")
 """Long and without blanks, and neither a URL, a host name nor an address."""
 
-
 _BETWEEN = re.compile(r"[\s\"'<>&=?:;,{}\[\]()\\]+")
 """What stands between the words of a form, of markup, of a URL's query, or of JSON that is damaged."""
 

@@ -57,7 +57,6 @@ _SUFFIXES = {
 }
 """How the files of a service `NAME` may be called: NAME and one of these, of which the first that fits counts."""
 
-
 HOOK_SECRET = "HOOK_SECRET"  # noqa: S105  its name
 """The one value that may be a list: who calls the program is given a new one without a gap."""
 

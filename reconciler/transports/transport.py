@@ -10,18 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import ssl
 from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from reconciler.model.errors import TransportError
 from reconciler.transports.address import Address
 from reconciler.transports.messages import RenderedRequest, Response
-
-if TYPE_CHECKING:
-    import ssl
 
 T = TypeVar("T")
 C = TypeVar("C")

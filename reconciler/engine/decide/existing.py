@@ -30,7 +30,6 @@ FOUND = "exists check: found"
 OFF = "switched off"
 """What an account is that `inactive` matches."""
 
-
 NOTHING = Manifest.model_construct()
 """The manifest by which nothing can be done about an account."""
 

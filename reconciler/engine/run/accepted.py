@@ -53,7 +53,6 @@ NOTE = "accepted"
 BRANCH = "refs/reconciler/branch"
 """A symbolic ref to the branch in force."""
 
-
 _HARMLESS = (".gitignore", ".gitkeep")
 """What a commit may have in the state's folder: it keeps the folder there, and its files out of git."""
 

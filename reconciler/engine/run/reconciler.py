@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -32,6 +31,7 @@ from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command, CommandsByGrant, Event, ValueChanges
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import run_name
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.attribution import Attribution, Unattributed
 from reconciler.model.errors import Problem
 from reconciler.model.failpoints import Failpoint
@@ -47,9 +47,6 @@ from reconciler.notify.rules import Message
 from reconciler.repository.attribution.given import OFTEN, Givers, changed_since
 from reconciler.repository.git.trees import WORKTREE
 from reconciler.requests.tasks import CHANGED_ROW, LINES_AT_A_TIME, ROWS_AT_A_TIME, Yielder
-
-if TYPE_CHECKING:
-    from reconciler.ledger.writer import LedgerWriter
 
 log = structlog.get_logger()
 

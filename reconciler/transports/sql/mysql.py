@@ -38,7 +38,6 @@ STATUSES = {
     **dict.fromkeys((ER.LOCK_DEADLOCK, ER.LOCK_WAIT_TIMEOUT, 1020), 503),
 }
 
-
 _tls = cache(tls_context)
 
 
