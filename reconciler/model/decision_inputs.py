@@ -6,14 +6,14 @@ entry has to leave git, and come again (docs/design/rules.md, "Removal").
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from reconciler.model.grant import Grant, Over, Phase, Record
 from reconciler.model.run import Outcome, Step
-from reconciler.model.settings import DEFAULT, Settings
+from reconciler.model.settings import Settings
 from reconciler.model.value import Frozen, replace
 
 
@@ -46,11 +46,6 @@ class Policy(Frozen):
                 until = f" until {item.until}" if item.until else ""
                 return f"suspended{until}{': ' + item.reason if item.reason else ''}"
         return None
-
-    def prunes(self, integration: str) -> bool:
-        """Whether grants of an integration that git no longer wants are revoked."""
-        said = self.settings.prune
-        return (said.get(integration, said.get(DEFAULT)) if isinstance(said, Mapping) else said) == "revoke"
 
     def due(self, record: Record) -> bool:
         """Whether a retry is due. One further ahead than the delay, from a clock that jumped, counts from now."""

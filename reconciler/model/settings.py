@@ -391,6 +391,11 @@ class Settings(Model):
             raise ValueError("`source: worktree` acts on one machine's files, and a postgresql:// state is a fleet's")
         return self
 
+    def prunes(self, integration: str) -> bool:
+        """Whether grants of an integration that git no longer wants are revoked."""
+        said = self.prune
+        return (said if isinstance(said, str) else said.get(integration, said.get(DEFAULT))) == "revoke"
+
     @property
     def public(self) -> str:
         """Return what `redirect_url` starts with, without a slash at its end."""

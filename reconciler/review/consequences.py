@@ -15,7 +15,7 @@ from reconciler.model.clock import after, stamp
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Hire
-from reconciler.model.settings import DEFAULT, FEW, Settings
+from reconciler.model.settings import FEW
 from reconciler.model.template import roots
 from reconciler.model.text import Spoken
 from reconciler.model.value import Frozen, fields
@@ -215,14 +215,9 @@ def _stays(grant: Grant, after: Desired, *, at_end: bool) -> Stays | None:
         return Stays.KEEP
     if at_end and settings.expire == "revoke":
         return None
-    if not _prunes(settings, grant.integration):
+    if not settings.prunes(grant.integration):
         return Stays.PRUNE
     return Stays.CHECK if loaded.model.exists is None else None
-
-
-def _prunes(settings: Settings, integration: str) -> bool:
-    said = settings.prune
-    return (said if isinstance(said, str) else said.get(integration, said.get(DEFAULT))) == "revoke"
 
 
 _SENT = {"execute", "update", "headers"}

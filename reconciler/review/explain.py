@@ -52,7 +52,6 @@ def explain(
     grant: Grant | None,
     record: Record | None,
     policy: Policy,
-    settings: Settings,
     initial: tuple[Layer | None, Layer | None],
     *,
     revocable: bool,
@@ -62,7 +61,7 @@ def explain(
     `initial` is the service's initial data, as far as it could be read: what comes before all that git gives, and what
     comes after it. `revocable` says whether the manifest can revoke.
     """
-    values = tuple(_values(grant, settings, *initial)) if grant is not None else _remembered(record)
+    values = tuple(_values(grant, policy.settings, *initial)) if grant is not None else _remembered(record)
     absent = next((value for value in values if value.value is None), None)
     blocked = None if absent is None else f"variable {{{{{absent.name}}}}} {absent.origin}"
     locked = record is not None and record.locked is not None  # which outranks what the files say
@@ -82,7 +81,7 @@ def explain(
     if record is None:
         assert grant is not None  # by which it was decided
         record = Record(grant.key, grant.email, grant.integration, grant.service, grant.source)
-    again = f"checked again within {_span(settings.interval)}"
+    again = f"checked again within {_span(policy.settings.interval)}"
     following = _following(status, code, grant, record, policy=policy, again=again)
     return Explanation(status, reason, values, tuple(following))
 
@@ -228,7 +227,7 @@ def _of_difference(record: Record, key: str, again: str) -> Iterator[str]:
 
 def _of_orphan(record: Record, policy: Policy, again: str) -> str:
     """Say whether an orphan is revoked on its own, and when."""
-    if policy.prunes(record.integration):
+    if policy.settings.prunes(record.integration):
         return again
     ends = record.ends_at if policy.expires and not record.keep else None
     if ends is None:

@@ -143,7 +143,7 @@ def _explanation(
     manifest = desired.files.manifests.get(integration)
     revocable = manifest is None or bool(manifest.model.revoke or manifest.model.withdraw)
     initial = (None, None) if grant is None else _initial(here, desired, grant)
-    explanation = explained(grant, record, policy, here.settings, initial, revocable=revocable)
+    explanation = explained(grant, record, policy, initial, revocable=revocable)
     if grant is not None or record is None or record.locked is not None or is_over(record, policy.now):
         return explanation
     if (error := desired.holds(record)) is None:

@@ -315,7 +315,7 @@ class Executor:
     async def _fail(self, run: RunningAttempt, error: str) -> Record:
         await self._begin(run)
         now = self.now()
-        new, lines = attempts.failed(run.record, error, now=now, retry_at=now + self.plan.settings.retry_delay)
+        new, lines = attempts.failed(run.record, error, now=now, retry_at=now + self.plan.policy.settings.retry_delay)
         if run.job.planned.lock is not None:
             new = attempts.lock_failed(new, run.job.planned.lock)
         authored = self.authored(lines)
@@ -350,7 +350,7 @@ class Executor:
         except Stopped:
             left = Unknown("stopped before it was checked")
         item, deletes, now = run.job.planned, not run.integration.manifest.lock, self.now()
-        then = now + self.plan.settings.retry_delay
+        then = now + self.plan.policy.settings.retry_delay
         found = attempts.taken_away(run.record, item, left, deletes=deletes, now=now, retry_at=then)
         if isinstance(found, str):
             return await self._fail(run, f"{run.said}; {found}")

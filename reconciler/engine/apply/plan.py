@@ -20,7 +20,6 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.report import Report, Row
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import Selection
-from reconciler.model.settings import Settings
 from reconciler.model.status import EventType, Status
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Present, is_off
@@ -38,7 +37,6 @@ class Plan(Frozen, kw_only=True):
     """
 
     revision: str
-    settings: Settings
     policy: Policy
     manifests: Mapping[str, Manifest]
     selection: Selection
@@ -66,7 +64,7 @@ class Plan(Frozen, kw_only=True):
             expired=item.expired,
             form=() if manifest is None else (each.id for each in manifest.form),
             person=item.person,
-            begins=first_moment(item.grant.begins, self.settings.timezone),
+            begins=first_moment(item.grant.begins, self.policy.settings.timezone),
         )
         reason = row.reason if maker is None else f"{row.reason}; {maker} makes the same account"
         asks = tuple if prepared is None else partial(_asks, item, prepared, redactor)

@@ -71,7 +71,7 @@ def decide_orphan(
     verdict, manifest = facts.verdict, facts.manifest
     open_one = facts.invitation is not None or is_invited(verdict)
     asked = by_hand or (record.revoking and record.run.by_hand)
-    prune = expired or policy.prunes(record.integration)
+    prune = expired or policy.settings.prunes(record.integration)
     protected = _protection(record, facts, policy, asked=asked, expired=expired)
     withdrawing = record.run.kind is Kind.WITHDRAW
     accepted = withdrawing and isinstance(verdict, Present) and not open_one  # there is no invitation to take back

@@ -188,7 +188,7 @@ class OrphanPlanner:
     async def _may_go(self, integration: Integration, record: Record) -> bool:
         """Whether an account would be revoked if nothing were missing to ask for it, as far as that can be told."""
         known = record.confirmed_at is not None and record.phase is not Phase.EXECUTED and not record.keep
-        prunes = self._inputs.policy.removals and self._inputs.policy.prunes(record.integration)
+        prunes = self._inputs.policy.removals and self._inputs.policy.settings.prunes(record.integration)
         may = known and prunes and bool(integration.manifest.revoke) and await self.required(record) is None
         return may and not await self._stays(integration, record, integration.orphan(record))
 

@@ -220,7 +220,6 @@ class Planning:
         await self.yielder.pause()
         return Plan(
             revision=self.desired.revision,
-            settings=self.settings,
             policy=policy,
             manifests={name: each.manifest for name, each in self.integrations.items()},
             selection=selection,

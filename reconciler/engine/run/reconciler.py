@@ -98,7 +98,7 @@ class Reconciler:
         found = [(item, *plan.record_of(item)) async for some in yielder.over(plan.grants) for item in some]
         recorded, tripped = await self._write_down(plan, found, author, yielder)
         _log_guard(tripped)
-        notifications = self.notifier.over(replace(self.revision, settings=plan.settings))
+        notifications = self.notifier.over(replace(self.revision, settings=plan.policy.settings))
         if self.state.vault.fault is None:
             await notifications.deliver_all(self.state.ledger, self.state.vault, recorded.keys(), author)
         executor = Executor(
@@ -305,7 +305,7 @@ class Reconciler:
 
     async def _close(self, plan: Plan, recorded: Recorded, report: Report, tripped: list[Event]) -> None:
         """Save the pass's summary for `status`, and note what alerts are due."""
-        ledger, settings = self.state.ledger, plan.settings
+        ledger, settings = self.state.ledger, plan.policy.settings
         if plan.judgement.released:
             await ledger.run(lambda writer: writer.guard.let_through(plan.selection))
         followed = partial(
@@ -322,7 +322,7 @@ class Reconciler:
 def _followed(noted: bytes | None, plan: Plan, of_files: Collection[Problem], now: datetime) -> bytes:
     """Return the note of the last pass after this one."""
     found = [problem for problem in plan.problems if problem.file != STATE]
-    last, interval = LastPass.read(noted), plan.settings.interval
+    last, interval = LastPass.read(noted), plan.policy.settings.interval
     return last.followed(
         plan.revision, now, plan.selection, of_files=of_files, found=found, interval=interval
     ).written()
