@@ -300,7 +300,7 @@ async def plan_alone(
         by_hand={},
         rules=PolicyRules(desired, desired.files.policy),
         yielder=NO_YIELD,
-        same_accounts=SameAccounts(services, WantedFingerprints(NO_YIELD, wanted_prints), _no_rows),
+        same_accounts=SameAccounts(services, WantedFingerprints(NO_YIELD, wanted_prints)),
         rivals=Rivals(services, WantedFingerprints(NO_YIELD, wanted_accounts)),
         unreadable=_no_rows,
     )

@@ -135,17 +135,10 @@ class SameAccounts:
     Requests that use what was stored of an account are rendered for the orphan's hire only: no other hire has it.
     """
 
-    def __init__(
-        self,
-        services: Services,
-        wanted: WantedFingerprints[Integration],
-        unreadable: Callable[[], Awaitable[Iterable[Record]]],
-    ) -> None:
-        """`unreadable` reads the records whose files cannot be read, of everybody."""
+    def __init__(self, services: Services, wanted: WantedFingerprints[Integration]) -> None:
         self._desired, self._integrations = services.desired, services.integrations
         self._checker = services.checker
         self._wanted = wanted
-        self._unreadable = unreadable
         self._reading: asyncio.Task[_PassIndex] | None = None
 
     async def of(
@@ -156,15 +149,16 @@ class SameAccounts:
         counts: Callable[[Grant], Awaitable[bool]],
         stored: Stored,
         as_recorded: Iterable[Record],
+        unreadable: Callable[[], Awaitable[Iterable[Record]]],
     ) -> list[Key]:
         """Return the wanted grants that mean the same account as the orphan, of each hire one.
 
         `counts` says of what git has whether it is not over. `stored` is what was stored of the orphan's hire;
         `as_recorded` are its records whose account is that of the ledger, for their file cannot be read or has another
-        address.
+        address. `unreadable` reads the records whose files cannot be read, of everybody.
         """
         if self._reading is None:
-            self._reading = asyncio.create_task(self._build_index())
+            self._reading = asyncio.create_task(self._build_index(unreadable))
         index = await asyncio.shield(self._reading)
         hire = orphan.key.hire
         own: dict[str, Key] = {}
@@ -178,10 +172,10 @@ class SameAccounts:
             found += [index.unreadable.get(print_), *await self._last(print_, index, counts), own.get(print_)]
         return [key for key in found if key is not None]
 
-    async def _build_index(self) -> _PassIndex:
+    async def _build_index(self, unreadable: Callable[[], Awaitable[Iterable[Record]]]) -> _PassIndex:
         wanted = await self._wanted.of(self._desired, self._integrations)
         index = _PassIndex(wanted, _FingerprintIndex())
-        async for integration, grant in self._there((), await self._unreadable()):
+        async for integration, grant in self._there((), await unreadable()):
             if integration is not None:
                 index.unreadable.update(dict.fromkeys(_prints(integration, grant, None), grant.key))
         for hire in tuple(wanted.choosing):

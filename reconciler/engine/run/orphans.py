@@ -264,9 +264,10 @@ class OrphanPlanner:
             for record in await self._inputs.rows_of(orphan.key.hire)
             if not is_over(record, now) and (_as_recorded(wanted.get(record.key), record) or self.unreadable(record))
         ]
-        stored, keeps = await self._stored(integration), partial(self._counts, over=over)
+        stored, unreadable = await self._stored(integration), self._inputs.unreadable
+        keeps = partial(self._counts, over=over)
         return await self._inputs.same_accounts.of(
-            integration, orphan, counts=keeps, stored=stored, as_recorded=as_recorded
+            integration, orphan, counts=keeps, stored=stored, as_recorded=as_recorded, unreadable=unreadable
         )
 
     async def _kept_as(self, integration: Integration, orphan: Grant) -> Key | None:
@@ -276,9 +277,11 @@ class OrphanPlanner:
         kept = self._inputs.desired.kept(orphan.key.hire, others)
         if not kept:
             return None
-        stored = await self._stored(integration)
-        same = self._inputs.same_accounts.of(integration, orphan, counts=_never, stored=stored, as_recorded=kept)
-        return next(iter(await same), None)
+        stored, unreadable = await self._stored(integration), self._inputs.unreadable
+        same = await self._inputs.same_accounts.of(
+            integration, orphan, counts=_never, stored=stored, as_recorded=kept, unreadable=unreadable
+        )
+        return next(iter(same), None)
 
     async def required_of(self, integration: Integration, orphan: Grant, record: Record) -> str | None:
         """Return why the account of a record must not be lost, also where that is another grant's that is kept."""

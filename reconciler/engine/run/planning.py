@@ -112,7 +112,7 @@ class Planning:
         self.locks = self.desired.locks(locks, self.policy.now)
         self.checker = Checker(self.context.redactor, self.listings, self.yielder, blind=self.blind)
         self.services = Services(desired=self.desired, integrations=integrations, checker=self.checker)
-        self._same_accounts = SameAccounts(self.services, self.context.wanted_prints, self._unreadable)
+        self._same_accounts = SameAccounts(self.services, self.context.wanted_prints)
         self._rivals = Rivals(self.services, self.context.wanted_accounts)
         return self
 
