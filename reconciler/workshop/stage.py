@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from reconciler.engine.apply.claims import Claims
 from reconciler.engine.decide.planned import NOTHING_STORED, PlannedGrant
-from reconciler.engine.observe.checker import Checker
+from reconciler.engine.observe.checker import Checker, Services
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import ENOUGH, Listings
 from reconciler.engine.observe.same_account import (
@@ -24,7 +24,6 @@ from reconciler.engine.observe.same_account import (
     wanted_accounts,
     wanted_prints,
 )
-from reconciler.engine.observe.wiring import Services
 from reconciler.engine.run.grants import PlanningInputs
 from reconciler.engine.run.planner import Planner
 from reconciler.model.case import CannedAnswer, Case

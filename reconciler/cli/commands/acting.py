@@ -21,7 +21,7 @@ from reconciler.daemon.runtime import ProblemLog
 from reconciler.engine.apply.commands import end_locks, releases_of
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context, Revision, SystemClock
-from reconciler.engine.observe.wiring import Services
+from reconciler.engine.observe.checker import Services
 from reconciler.engine.run.accepted import InForce, in_force, keep
 from reconciler.engine.run.planning import Planning
 from reconciler.engine.run.runner import Leases, LockedState, PassRunner

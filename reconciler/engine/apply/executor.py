@@ -21,7 +21,7 @@ from reconciler.engine.apply.plan import Plan
 from reconciler.engine.apply.running import AttemptRequest, RunningAttempt, refuse_overtaken
 from reconciler.engine.context import Context
 from reconciler.engine.decide.planned import stored_at
-from reconciler.engine.observe.wiring import Services
+from reconciler.engine.observe.checker import Services
 from reconciler.ledger.entries import Attempt, Event, ValueChanges
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.vault import Memory, Vault, generated, notice_name, run_name, stored_for, stored_name

@@ -21,8 +21,8 @@ from reconciler.engine.decide.existing import Facts, found, webhook
 from reconciler.engine.decide.orphans import dependents_first, gone, why_over
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.decide.wanted import decide
+from reconciler.engine.observe.checker import Services
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.observe.wiring import Services
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command, Event
 from reconciler.model.clock import Stopped

@@ -22,7 +22,7 @@ from reconciler.model.request import Exists
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.secret import Redactor
 from reconciler.model.text import same_text
-from reconciler.model.value import replace
+from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import (
     Account,
     Cause,
@@ -35,6 +35,7 @@ from reconciler.model.verdict import (
     Verdict,
     is_off,
 )
+from reconciler.repository.desired import Desired
 from reconciler.requests.match import refusal, verdict
 from reconciler.requests.pages import Option, PageTurner, first_page, options
 from reconciler.requests.record import Compared, all_there
@@ -289,6 +290,14 @@ class Checker:
             return grant
         first, *rest = grant.layers
         return replace(grant, layers=(Layer(first.origin, {**first.values, **values}, first.secret), *rest))
+
+
+class Services(Frozen, kw_only=True):
+    """What a pass can ask, and asks with: the integrations of the state that is desired."""
+
+    desired: Desired
+    integrations: Mapping[str, Integration]
+    checker: Checker
 
 
 def _may_go_on(found: Verdict, answer: Response, exists: Exists, check: Check) -> bool:

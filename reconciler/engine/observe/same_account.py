@@ -19,9 +19,8 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Generic, Protocol, TypeVar
 
-from reconciler.engine.observe.checker import NotOffered
+from reconciler.engine.observe.checker import NotOffered, Services
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.observe.wiring import Services
 from reconciler.model.clock import LAST
 from reconciler.model.decision_inputs import still_wanted
 from reconciler.model.errors import Blocked

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.engine.context import Revision
-from reconciler.engine.observe.checker import Checker
 from reconciler.engine.observe.integrations import AUTHORITY, Integration
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import ReadState, Stored, Tokens
@@ -20,7 +19,7 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor, Secret
 from reconciler.model.template import names
-from reconciler.model.value import Frozen, replace
+from reconciler.model.value import replace
 from reconciler.model.verdict import Cause
 from reconciler.oauth.connection import OAuthConnection
 from reconciler.oauth.token_request import TokenClient
@@ -32,14 +31,6 @@ from reconciler.requests.render import SIGNED_WITH
 _HOST = re.compile(r"(?:https?://)?[A-Za-z0-9.-]+(?::\d+)?/?")
 
 NOBODY = AllowedHosts(frozenset())
-
-
-class Services(Frozen, kw_only=True):
-    """What a pass can ask, and asks with: the integrations of the state that is desired."""
-
-    desired: Desired
-    integrations: Mapping[str, Integration]
-    checker: Checker
 
 
 def as_branch_may(

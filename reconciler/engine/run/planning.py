@@ -19,11 +19,11 @@ from reconciler.engine.decide import guard
 from reconciler.engine.decide.orphans import not_locked
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.decide.revision_count import RevisionCount
-from reconciler.engine.observe.checker import Checker
+from reconciler.engine.observe.checker import Checker, Services
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import Listings, listed_grants
 from reconciler.engine.observe.same_account import Rivals, SameAccounts
-from reconciler.engine.observe.wiring import Services, as_branch_may, integrations_of
+from reconciler.engine.observe.wiring import as_branch_may, integrations_of
 from reconciler.engine.run.grants import PlanningInputs, broken_counts
 from reconciler.engine.run.planner import OnPlanned, Planner, no_progress
 from reconciler.engine.run.renames import Renamer, hires_at, owner_of, readdressed, stored_under

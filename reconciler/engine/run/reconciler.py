@@ -23,8 +23,8 @@ from reconciler.engine.apply.plan import Plan, PlannedRecord
 from reconciler.engine.apply.scheduler import Recorded, Scheduler, acts
 from reconciler.engine.context import Context, Revision
 from reconciler.engine.decide.planned import PlannedGrant
+from reconciler.engine.observe.checker import Services
 from reconciler.engine.observe.listings import Listings
-from reconciler.engine.observe.wiring import Services
 from reconciler.engine.run.planner import OnPlanned, no_progress
 from reconciler.engine.run.planning import ASSIGNED, Planning
 from reconciler.engine.state import OpenState

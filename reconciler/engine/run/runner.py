@@ -19,8 +19,8 @@ from reconciler.engine.apply.commands import CommandEffects, Erasing, apply_in_p
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Revision
 from reconciler.engine.decide.revision_count import NOTE, RevisionCount, let_through
+from reconciler.engine.observe.checker import Services
 from reconciler.engine.observe.listings import Listings
-from reconciler.engine.observe.wiring import Services
 from reconciler.engine.run.counting import count_revision
 from reconciler.engine.run.planner import OnPlanned, no_progress
 from reconciler.engine.run.reconciler import Reconciler
