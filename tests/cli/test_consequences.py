@@ -411,7 +411,7 @@ def test_conditions_included_sequences_and_renamed_files_are_causes(repo: Repo, 
     repo.remove("hires/ann.yaml")
     repo.hire("ann2", "wiki", email="ann@new.example.com", first_name="Ann", last_name="Moved")
     found, comment = shown(repo, call, base)
-    two = "two people to a pass, for the address is another too"
+    two = "two people for a pass: the address changes too"
     renamed = f"- file of `ann → ann2`: {two}, gain `wiki` (1 of them); are no longer to"
     assert renamed in comment
     assert [
