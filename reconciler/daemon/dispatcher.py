@@ -84,8 +84,8 @@ class Dispatcher:
         *,
         listings: Listings | None = None,
         at_most: int | None = None,
-    ) -> None:
-        """Make passes over the selection, in parts of `MAX_HIRES` hires of a service.
+    ) -> bool:
+        """Make passes over the selection, in parts of `MAX_HIRES` hires of a service; return whether there are any.
 
         A service with `at_most` passes waiting is left out: its hires are checked less often.
         """
@@ -95,6 +95,7 @@ class Dispatcher:
             requests = (replace(request, selection=part) for part in whole.parts(MAX_HIRES))
             slices = [Slice(name, each, lane, now, listings) for each in requests]
             self.runner.put(slices, at_most=at_most)
+        return bool(services)
 
     async def start_grants(self, keys: Iterable[Key], why: str, lane: Lane = Lane.NOW) -> None:
         """Make passes over single grants."""

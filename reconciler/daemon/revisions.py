@@ -13,8 +13,10 @@ from reconciler.daemon.runtime import ActiveRevision, Runtime
 from reconciler.daemon.schedule import Schedule
 from reconciler.engine.run.accepted import ASSUMED, InForce, from_ledger, in_force, keep
 from reconciler.engine.trust import reopened
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
+from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.value import replace
 from reconciler.repository.desired import touched
@@ -101,10 +103,14 @@ class Revisions:
             await passes.count(self._runtime.state, active, known)
         self._runtime.active, self._files = active, files  # passes that are begun from here on act on it
         why = "commit" if before.taken_over else "start"
-        self._unswept += [PassRequest(selection, why) for selection in selections if self._dispatcher.runner.leads]
+        leads = self._dispatcher.runner.leads
+        self._unswept += [PassRequest(selection, why) for selection in selections if leads]
+        swept = False
         while self._unswept:
-            await self._schedule.sweep(self._unswept[0])
+            swept |= await self._schedule.sweep(self._unswept[0])
             del self._unswept[0]
+        if leads and not swept and active.tree.revision != before.acted_on:
+            await self._runtime.ledger.run(partial(_note, active=active, now=self._clock.now()))
 
     async def _touched(
         self, before: ActiveRevision, active: ActiveRevision, files: frozenset[File] | None
@@ -170,6 +176,17 @@ class Revisions:
         for name in ("state", "listen"):
             changed = getattr(found.settings, name) != getattr(before.settings, name)
             update(name, f"{name} was changed: restart the daemon to take it over" if changed else None)
+
+
+def _note(ledger: LedgerWriter, active: ActiveRevision, now: datetime) -> None:
+    """Note a revision that no grant follows from, such as one that changes a manual, as a pass over nothing does."""
+    nothing, found, interval = Selection(hires=frozenset()), active.desired.files.problems, active.settings.interval
+
+    def followed(noted: bytes | None) -> bytes:
+        revision, before = active.tree.revision, LastPass.read(noted)
+        return before.followed(revision, now, nothing, of_files=found, found=found, interval=interval).written()
+
+    ledger.notes.put(LAST, followed)
 
 
 def _worktree_files(tree: Tree) -> frozenset[File] | None:

@@ -69,17 +69,17 @@ class Schedule:
         self._cutting = 0
         """The number of tasks that are about to cut all hires into the slices of a cycle."""
 
-    async def sweep(self, request: PassRequest) -> None:
-        """Make passes over everything, over some integrations of all hires, or over some hires."""
+    async def sweep(self, request: PassRequest) -> bool:
+        """Make passes over everything, over some integrations of all hires, or over some hires; False if over none."""
         self._runtime.spawn(self._count_rules())
         everything = request.selection.everything
         self._cutting += everything  # what makes its slices begins no cycle meanwhile
         try:
-            await self._sweep(request, everything=everything)
+            return await self._sweep(request, everything=everything)
         finally:
             self._cutting -= everything
 
-    async def _sweep(self, request: PassRequest, *, everything: bool) -> None:
+    async def _sweep(self, request: PassRequest, *, everything: bool) -> bool:
         selection, now = request.selection, self._clock.now()
         if everything:
             await self._ledger.run(lambda ledger: ledger.guard.begin_resync(ended=False))
@@ -98,13 +98,13 @@ class Schedule:
         if hires is not None and len(hires) <= MAX_HIRES:
             whole = replace(selection, hires=frozenset(hires))
             partial_ = selection.hires is not None
-            await self._dispatcher.start(replace(request, selection=whole, partial=partial_))
-            return
+            return await self._dispatcher.start(replace(request, selection=whole, partial=partial_))
         self._read_listings_anew()
         self._queueing.append(selection)
         self._cutting += everything
         parts = replace(request, partial=not request.released)
         self._runtime.spawn(self._walk(parts, self._files, cycle=everything))
+        return True
 
     async def released_passes_are_safe(self) -> None:
         """Wait until no pass that overrides the guard would be lost with this process. Raises Stopped."""

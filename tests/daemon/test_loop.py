@@ -71,6 +71,19 @@ def test_a_commit_is_acted_on_when_the_system_tells_of_it(tool: Repo, accounts: 
     asyncio.run(walk())
 
 
+@pytest.mark.parametrize(("path", "problems"), [("README.md", 0), ("manifests/unused.yaml", 1)])
+def test_status_has_a_commit_that_no_grant_follows_from(tool: Repo, path: str, problems: int) -> None:
+    async def walk() -> None:
+        async with running(tool) as now:
+            await until(lambda: now.passes)
+            tool.write(path, "Who has what\n")
+            commit = tool.commit()
+            await until(lambda: call_cli(tool, "status", "--output", "json").json["revision"] == commit)
+            assert len(call_cli(tool, "status", "--output", "json").json["problems"]) == problems
+
+    asyncio.run(walk())
+
+
 def test_passes_go_on_after_the_clock_is_set_back(tool: Repo, accounts: AccountService) -> None:
     tool.settings(interval="1s")
     tool.commit()
