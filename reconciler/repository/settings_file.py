@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from pathlib import Path as FilePath
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from reconciler.model.template import split
 from reconciler.model.text import hint
 from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.documents.problems import Path, model_of, placed
-from reconciler.repository.documents.yaml import read
+from reconciler.repository.documents.yaml import Document, read
 from reconciler.repository.git.program import objection_to_home
 from reconciler.repository.git.trees import Tree
 
@@ -45,8 +46,7 @@ def read_settings(tree: Tree, root: FilePath | None) -> Settings:
                 raise SettingsError([Problem(other, None, f"settings are read from {SETTINGS}: rename the file")])
         return Settings()
     try:
-        document = read(tree.read(file), file.path)
-        settings = model_of(document, Settings)
+        document, settings = _parsed(tree.read(file), file.path)
     except BrokenFile as error:
         raise SettingsError([*error.problems]) from None
     if root is not None and settings.gnupg_home is not None:
@@ -54,6 +54,13 @@ def read_settings(tree: Tree, root: FilePath | None) -> Settings:
         if objection is not None:
             raise SettingsError([placed(document, ("gnupg_home",), objection)])
     return settings
+
+
+@lru_cache(maxsize=4)
+def _parsed(raw: bytes, path: str) -> tuple[Document, Settings]:
+    """Parse the file, which a pass reads more than once. Raises BrokenFile."""
+    document = read(raw, path)
+    return document, model_of(document, Settings)
 
 
 def doubtful(tree: Tree, settings: Settings, integrations: Collection[str], hires: Collection[str]) -> list[Problem]:

@@ -20,6 +20,8 @@ from reconciler.repository.git.checkout import Checkout
 from tests.repo import Repo
 from tests.timing import at_most
 
+pytestmark = pytest.mark.usefixtures("parsed_anew")
+
 ADA = "email: ada@example.com\nfirst_name: Ada\nlast_name: Lovelace\n"
 MINIMAL = "execute: [{url: 'https://api.example.com/'}]\n"
 

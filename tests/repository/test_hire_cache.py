@@ -13,6 +13,8 @@ from reconciler.repository.files import Reader
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import CommitTree
 
+pytestmark = pytest.mark.usefixtures("parsed_anew")
+
 
 @pytest.fixture
 def parsed(monkeypatch):

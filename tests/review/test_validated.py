@@ -22,6 +22,8 @@ from reconciler.review.problems import problems_of
 from reconciler.review.validated import Validated
 from tests.repo import Repo, call_cli
 
+pytestmark = pytest.mark.usefixtures("parsed_anew")
+
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import re
 import ssl
+from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -46,8 +47,9 @@ class Http:
         self._clock = clock
         self._connecting = CONNECTING * seconds
         self._idle = Idle(Direct.close)
+        self._proxies = getproxies()
         for scheme in ("http", "https"):
-            _proxy(scheme, "")
+            _proxy(self._proxies, scheme, "")
 
     async def send(self, request: RenderedRequest, address: Address, watch: Watch) -> Response:
         """Send a request; see `Transport`."""
@@ -58,7 +60,7 @@ class Http:
         try:
             while True:
                 idle = self._idle.take(address.origin)
-                way = idle or await _connected(address, self._connecting)
+                way = idle or await _connected(address, self._connecting, self._proxies)
                 try:
                     return await way.exchange(request.method, target, headers, content, watch, most=request.most)
                 except StaleConnection:
@@ -104,9 +106,8 @@ class _Proxy(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...]
 
 
-def _proxy(scheme: str, host: str) -> _Proxy | None:
+def _proxy(known: Mapping[str, str], scheme: str, host: str) -> _Proxy | None:
     """Return the environment's proxy for a host; none for loopback. Raises UsageError."""
-    known = getproxies()
     found = known.get(scheme) or known.get("all")
     if not found or loopback(host) or (host and proxy_bypass(host)):
         return None
@@ -137,9 +138,9 @@ def _tls() -> ssl.SSLContext:
     return context
 
 
-async def _connected(address: Address, seconds: float) -> Direct:
+async def _connected(address: Address, seconds: float, proxies: Mapping[str, str]) -> Direct:
     """Open a connection, in a tunnel if it is encrypted and a proxy is on the way. Raises TransportError."""
-    proxy = _proxy(address.scheme, address.host)
+    proxy = _proxy(proxies, address.scheme, address.host)
     bare = address.host.strip("[]")  # as an IPv6 address is resolved
     if address.scheme == "https":
         _tls()  # before anything is open that would have to be closed

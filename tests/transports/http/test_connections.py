@@ -519,10 +519,11 @@ async def test_what_is_not_encrypted_is_handed_to_the_proxy_whole(monkeypatch: p
     """With the login that the environment has for it, on a connection that is kept."""
     made = Server("http")
     monkeypatch.setattr("reconciler.transports.http.transport.loopback", lambda host: False)
-    async with listening(made.serve) as port, connected() as connections:
+    async with listening(made.serve) as port:
         monkeypatch.setenv("HTTP_PROXY", f"http://ada:p%40ss@{HOST}:{port}")
-        for _ in range(2):
-            assert (await send(connections, Address("http", "tool.invalid", 80, "/x"), "POST", b"x")).text == "1"
+        async with connected() as connections:
+            for _ in range(2):
+                assert (await send(connections, Address("http", "tool.invalid", 80, "/x"), "POST", b"x")).text == "1"
     assert made.connections == 1
     assert made.heads[0].startswith(b"POST http://tool.invalid:80/x HTTP/1.1\r\nHost: tool.invalid\r\n")
     assert b"Proxy-Authorization: Basic YWRhOnBAc3M=\r\n" in made.heads[0]
