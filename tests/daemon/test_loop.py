@@ -84,6 +84,27 @@ def test_status_has_a_commit_that_no_grant_follows_from(tool: Repo, path: str, p
     asyncio.run(walk())
 
 
+def test_status_keeps_the_newest_revision_when_a_pass_of_an_older_one_ends(
+    tool: Repo, accounts: AccountService
+) -> None:
+    async def walk() -> None:
+        async with running(tool) as now:
+            await until(lambda: now.passes)
+            answered = accounts.hang(method="POST")
+            tool.hire("bob", "tool")
+            tool.commit()
+            await until(lambda: len(accounts.calls("POST")) == 2)
+            tool.write("manifests/unused.yaml", "Who has what\n")
+            commit = tool.commit()
+            await until(lambda: call_cli(tool, "status", "--output", "json").json["revision"] == commit)
+            answered.set()
+            await until(lambda: "commit" in [why for why, _ in now.passes])
+            told = call_cli(tool, "status", "--output", "json").json
+            assert (told["revision"], len(told["problems"])) == (commit, 1)
+
+    asyncio.run(walk())
+
+
 def test_passes_go_on_after_the_clock_is_set_back(tool: Repo, accounts: AccountService) -> None:
     tool.settings(interval="1s")
     tool.commit()

@@ -308,9 +308,9 @@ class Reconciler:
         ledger, settings = self.state.ledger, plan.policy.settings
         if plan.judgement.released:
             await ledger.run(lambda writer: writer.guard.let_through(plan.selection))
-        followed = partial(
-            _followed, plan=plan, of_files=self.services.desired.files.problems, now=self.context.clock.now()
-        )
+        newest = self.context.last_desired or self.services.desired
+        problems, now = self.services.desired.files.problems, self.context.clock.now()
+        followed = partial(_followed, plan=plan, of_files=problems, newest=newest.revision, now=now)
         await ledger.run(lambda writer: writer.notes.put(LAST, followed))
         await ledger.run(lambda writer: writer.history.keep_tree())
         if settings.alerts:
@@ -319,13 +319,14 @@ class Reconciler:
             self.alert = await alert_due(self.context, ledger, report.rows, events)
 
 
-def _followed(noted: bytes | None, plan: Plan, of_files: Collection[Problem], now: datetime) -> bytes:
-    """Return the note of the last pass after this one."""
+def _followed(noted: bytes | None, plan: Plan, of_files: Collection[Problem], newest: str, now: datetime) -> bytes:
+    """Return the note of the last pass after this one; where one of the newest revision ended before it, of that."""
     found = [problem for problem in plan.problems if problem.file != STATE]
-    last, interval = LastPass.read(noted), plan.policy.settings.interval
-    return last.followed(
-        plan.revision, now, plan.selection, of_files=of_files, found=found, interval=interval
-    ).written()
+    last, revision, interval = LastPass.read(noted), plan.revision, plan.policy.settings.interval
+    if last.revision == newest != revision:
+        found = [problem for problem in found if problem not in of_files]
+        revision, of_files = newest, last.of_files
+    return last.followed(revision, now, plan.selection, of_files=of_files, found=found, interval=interval).written()
 
 
 def _news(ledger: LedgerWriter, since: datetime, about: Container[Key]) -> list[Event]:
