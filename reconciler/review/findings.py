@@ -19,8 +19,9 @@ from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES, Layer, Scope
 from reconciler.model.template import FILL_IN, names, roots
 from reconciler.model.text import loosely_folded, same_text, some
 from reconciler.model.value import Frozen
-from reconciler.repository.config_files import Offers, read_requestable
+from reconciler.repository.config_files import read_requestable
 from reconciler.repository.desired import Desired
+from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import came_with
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.joined_problems import conditions_of, problems_of, refused_by
@@ -54,16 +55,16 @@ class Findings(Frozen):
 
 
 class Inspector:
-    """Looks at the hires of a revision, one after the other; `offers` are another's, which judge its requests too."""
+    """Looks at the hires of a revision, one after the other; what its `base` offers judges requests too."""
 
     def __init__(
-        self, desired: Desired, tree: Tree, policy: PolicyRules, missing: MissingValues, offers: Offers | None
+        self, desired: Desired, tree: Tree, policy: PolicyRules, missing: MissingValues, base: Files | None
     ) -> None:
         self.desired = desired
         self._tree = tree
         self._policy = policy
         self._missing = missing
-        self._offers = offers
+        self._base = base
         self.conditions = conditions_of(desired)
         self._compared = HireValues.of(placed.condition for placed in self.conditions)
 
@@ -78,8 +79,8 @@ class Inspector:
         }
         found.update(problem for grant in grants for problem in policy.problems_of(grant))
         found.update(policy.lacks_of(hire, grants))
-        if self._offers is not None:
-            found.update(refused_by(desired, self._offers, hire, grants))
+        if self._base is not None:
+            found.update(refused_by(desired, self._base.offers, hire, grants))
         share, dated = policy.share(hire, grants), desired.entries.ends(hire) or policy.bounded_by_today()
         model = desired.hires[hire].model
         lacking = (
@@ -101,6 +102,8 @@ class Inspector:
         if asked is None or asked.not_offered is None or (asked.begins and asked.begins.date() > desired.today):
             return False
         (hire, access) = grant.key
+        if self._base is not None and access not in self._base.requests:
+            return False
         came = came_with(self._tree, desired.files.requests[access].path)
         return came is None or desired.join.refusal(desired.hires[hire], access, read_requestable(came)) is None
 

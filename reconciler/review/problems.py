@@ -124,11 +124,11 @@ def problems_of(
     found in order is not checked again where it was `validated`.
     """
     desired = Desired(files, Policy(files.settings, now).today, now)
-    rules, offers = (Listed(), None) if base is None else (base.policy, base.offers)
+    rules = Listed() if base is None else base.policy
     validated = validated or Validated()
     validated.on(desired.today)
     policy = PolicyRules(desired, files.policy, rules)
-    inspector = Inspector(desired, tree, policy, MissingValues(desired), offers)
+    inspector = Inspector(desired, tree, policy, MissingValues(desired), base)
     findings = dict(found_in(inspector, validated))
     every = findings.values()
     found = {*files.problems, *(problem for each in every for problem in each.problems)}

@@ -561,6 +561,18 @@ def test_what_was_allowed_when_it_was_committed_is_a_warning_offline_too(
     assert "what was given by it runs to its end" in done.out or command[0] == "diff"
 
 
+def test_request_that_only_a_commit_of_the_branch_allowed_is_an_error(company: Repo, call: Call) -> None:
+    offer(company)
+    company.commit()
+    offer(company, OFFER)
+    request(company)
+    company.commit()
+    offer(company)
+    company.commit()
+    done = call(company, "diff", "HEAD~2", "--output", "json")
+    assert [each["severity"] for each in done.json["problems"]["added"]] == ["error"]
+
+
 def test_broken_request_keeps_what_it_gave(company: Repo, call: Call) -> None:
     company.settings(prune="revoke", max_change_percent=100)
     path = request(company)
