@@ -34,7 +34,7 @@ settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
-@sa.event.listens_for(sa.pool.Pool, "checkout")
+@sa.event.listens_for(sa.pool.Pool, "connect")
 def _wait_for_no_disk(connection: Any, *_: object) -> None:
     """Let a ledger of this process write without waiting for the disk: no test cuts this machine's power."""
     if isinstance(connection, sqlite3.Connection):

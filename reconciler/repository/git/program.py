@@ -155,7 +155,9 @@ def leads_through(path: Path, folder: Path) -> bool:
 
 
 def _inside(root: Path, place: Path) -> bool:
-    return place.is_relative_to(root) and place != root and place.relative_to(root).parts[0] != ".git"
+    depth = len(root.parts)
+    within = place.parts[depth:]
+    return place.parts[:depth] == root.parts and bool(within) and within[0] != ".git"
 
 
 def _steps(path: Path) -> Iterator[Path]:
