@@ -22,7 +22,7 @@ from reconciler.model.lock import Lock, Locks
 from reconciler.model.manifest import Manifest
 from reconciler.model.selection import Selection
 from reconciler.model.text import hint
-from reconciler.model.value import Frozen, replace
+from reconciler.model.value import Frozen
 from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.entries import BEFORE_SUGGESTION, Entries
 from reconciler.repository.files import Files
@@ -69,7 +69,6 @@ class Desired:
         self.today = today
         self.once_assigned: frozenset[str] = frozenset()
         """The sequences that a revision acted on before assigned: what one gave that is gone since is not given up."""
-        self._followed: tuple[str, Mapping[str, str]] | None = None
         self.entries = Entries(files)
         self.join = Join(files, self.entries, now or first_moment(today, files.settings.timezone) or FIRST)
         self._joined: OrderedDict[str, _Joined] = OrderedDict()
@@ -104,22 +103,6 @@ class Desired:
         hire = self.hires.index.owner(email)
         return None if hire in self.broken_hires else hire
 
-    def follow(self, since: str, noted: Mapping[str, str]) -> None:
-        """Follow who has another file since a revision, beside those of whom that was `noted` before."""
-        self._followed = (since, noted)
-
-    @property
-    def successors(self) -> Mapping[str, str]:
-        """Return the ids of hires who have another file, with another address, by the id of before, as far as known."""
-        if self._followed is None:
-            return {}
-        since, noted = self._followed
-        return {old: new for old, new in noted.items() if self.vanished(old)} | self.hires.successors_since(since)
-
-    def successor(self, hire: str) -> str | None:
-        """Return the id that somebody has now whose file is gone, as far as that is known; None for others."""
-        return self.successors.get(hire) if self.vanished(hire) else None
-
     def locks(self, locks: Iterable[Lock], now: datetime) -> Locks:
         """Return who is locked out, by the files' addresses."""
 
@@ -127,8 +110,7 @@ class Desired:
             file = self.hires.file(hire)
             return None if file is None else file.email
 
-        theirs = (replace(lock, hires=frozenset(self.successor(it) or it for it in lock.hires)) for lock in locks)
-        return Locks(theirs, now, owner=self.hires.index.owner, address=address)
+        return Locks(locks, now, owner=self.hires.index.owner, address=address)
 
     @cached_property
     def services(self) -> Mapping[str, Service]:

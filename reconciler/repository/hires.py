@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -19,7 +19,7 @@ from reconciler.repository.documents.yaml import Document, Loaded
 from reconciler.repository.git.trees import CommitTree, Tree
 from reconciler.repository.hire_index import HireIndex, HireSummary, stem_of
 from reconciler.repository.naming import shown
-from reconciler.repository.parsing import HIRES, parse, parse_hire, read_hire
+from reconciler.repository.parsing import parse_hire, read_hire
 
 LAST = 2
 """How many are kept parsed, for what asks for one again and again: it, and its manager."""
@@ -87,7 +87,6 @@ class Hires(Mapping[str, Loaded[Hire]]):
         self.tree = tree
         self._parsed = parsed
         self._renamed: dict[str, Mapping[str, str]] = {}
-        self._successors: dict[str, dict[str, str]] = {}
 
     def __getitem__(self, stem: str) -> Loaded[Hire]:
         file = self.file(stem)
@@ -129,36 +128,3 @@ class Hires(Mapping[str, Loaded[Hire]]):
                     found = {} if other is None else self.tree.renamed(other, "hires")
             self._renamed[revision] = {stem_of(old): stem_of(shown(new)) for old, new in found.items()}
         return self._renamed[revision]
-
-    def successors_since(self, revision: str) -> dict[str, str]:
-        """Return the ids of hires who have another file since a revision, by the id of before.
-
-        Their full name tells them, where none of the others has it whose files are gone or new.
-        """
-        if revision not in self._successors:
-            self._successors[revision] = {}
-            if isinstance(self.tree, CommitTree):
-                with suppress(RepositoryError):
-                    other = self.tree.other(revision)
-                    self._successors[revision] = {} if other is None else self._successors_of(self.tree, other)
-        return self._successors[revision]
-
-    def _successors_of(self, tree: CommitTree, other: CommitTree) -> dict[str, str]:
-        paths = [path for path in tree.changed(other) if path.startswith(f"{HIRES.folder}/")]
-        files = [file for path in paths if (file := other.find(path)) is not None]
-        before = {stem_of(shown(file.path)) for file in files}
-        new = [stem for path in paths if (stem := stem_of(shown(path))) not in before and stem in self]
-        gone = [file for file in files if stem_of(shown(file.path)) not in self.index]
-        if not (new and gone):
-            return {}
-        then = _by_name(loaded for file in gone if (loaded := parse(other, file, HIRES).loaded) is not None)
-        now = _by_name(map(self.__getitem__, new))
-        return {then[name]: now[name] for name in then.keys() & now.keys()}
-
-
-def _by_name(hires: Iterable[Loaded[Hire]]) -> dict[str, str]:
-    """Map each full name that one of these hires has to the hire."""
-    found: dict[str, list[str]] = {}
-    for loaded in hires:
-        found.setdefault(loaded.model.full_name.casefold(), []).append(loaded.stem)
-    return {name: stems[0] for name, stems in found.items() if name and len(stems) == 1}

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from reconciler.model.base import jsonable
@@ -59,12 +60,16 @@ class CauseKind(Spoken):
 
 
 class Cause(Frozen):
-    """One thing that changed, in which file; None where it is in several. A hire's file may be new or gone."""
+    """One thing that changed, in which file; None where it is in several.
+
+    A hire's file may be new or gone, or renamed with another address.
+    """
 
     kind: CauseKind
     what: str
     file: str | None
     change: ChangeKind = ChangeKind.CHANGED
+    renamed: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,16 +125,26 @@ class Causes:
         return of_sequence or self._of_giving(hire, grant.origin, here, there) or own
 
     def _of_file(self, hire: str, here: Desired, there: Desired) -> Cause:
-        """Return the cause where a hire's file is new or gone."""
-        new_or_gone = ChangeKind.ADDED if here is self._after else ChangeKind.REMOVED
-        change = ChangeKind.CHANGED if hire in there.hires.index else new_or_gone  # it could not be read
-        return Cause(CauseKind.HIRE, hire, here.hires[hire].path, change)
+        """Return the cause where a hire's file is new or gone: of one that was renamed, with another address, both."""
+        pair = self._renamed.get(hire)
+        if pair is None:
+            new_or_gone = ChangeKind.ADDED if here is self._after else ChangeKind.REMOVED
+            change = ChangeKind.CHANGED if hire in there.hires.index else new_or_gone  # it could not be read
+            return Cause(CauseKind.HIRE, hire, here.hires[hire].path, change)
+        return Cause(CauseKind.HIRE, " → ".join(pair), self._after.hires[pair[1]].path, renamed=True)
+
+    @cached_property
+    def _renamed(self) -> dict[str, tuple[str, str]]:
+        """The hires whose file is gone and stands under another name, with another address: it has the same name."""
+        gone = self._before.hires.keys() - self._after.hires.keys() - self._after.broken_hires.keys()
+        new = self._after.hires.keys() - self._before.hires.keys() - self._before.broken_hires.keys()
+        olds, news = _by_name(gone, self._before), _by_name(new, self._after)
+        pairs = [(olds[name], news[name]) for name in olds.keys() & news.keys()]
+        return {hire: pair for pair in pairs for hire in pair}
 
     def _of_change(self, was: Grant, now: Grant) -> Cause:
         hire = now.key.hire
         path = self._after.hires[hire].path
-        if was.key.hire != hire and now.requested is None:
-            return Cause(CauseKind.HIRE, f"{was.key.hire} → {hire}", path)
         if was.key == now.key and was.origin == now.origin and _entry(self._before, was) == _entry(self._after, now):
             return Cause(CauseKind.FIELDS, hire, path)
         if now.origin is None or was.origin is None or was.key != now.key:
@@ -179,6 +194,17 @@ class Causes:
             if value_of(old, name) != value_of(new, name)
         ]
         return Cause(CauseKind.FIELDS, ", ".join(steps), None) if steps else None
+
+
+def _by_name(hires: Iterable[str], desired: Desired) -> dict[str, str]:
+    """Map each full name that one of these hires has to the hire."""
+    names = Counter[str]()
+    found = {}
+    for hire in sorted(hires):
+        name = desired.hires[hire].model.full_name.casefold()
+        names[name] += 1
+        found[name] = hire
+    return {name: hire for name, hire in found.items() if name and names[name] == 1}
 
 
 def _entry(desired: Desired, grant: Grant) -> object:

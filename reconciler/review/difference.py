@@ -309,12 +309,11 @@ def _contents(files: Mapping[str, Loaded[Any]]) -> dict[str, str]:
 
 
 def _moved(before: Desired, after: Desired, hires: Iterable[str]) -> dict[str, str]:
-    """Map the old id to the new one of hires who have another file: who has their id now is somebody else."""
+    """Map the old id to the new one of hires whose address another file has: who has their id now is somebody else."""
     found = {}
-    successors = after.hires.successors_since(before.revision)
     for hire in hires:
         file = before.hires.file(hire)
-        owner = None if file is None or file.email is None else after.owner(file.email) or successors.get(hire)
+        owner = None if file is None or file.email is None else after.owner(file.email)
         if owner not in (None, hire) and hire not in after.broken_hires:
             found[hire] = str(owner)
     return {old: new for old, new in found.items() if new not in before.hires or new in found}

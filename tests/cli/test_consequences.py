@@ -411,14 +411,15 @@ def test_conditions_included_sequences_and_renamed_files_are_causes(repo: Repo, 
     repo.remove("hires/ann.yaml")
     repo.hire("ann2", "wiki", email="ann@new.example.com", first_name="Ann", last_name="Moved")
     found, comment = shown(repo, call, base)
-    moved = "`email` `ann@old.example.com` → `ann@new.example.com`, `hire` `ann` → `ann2`"
-    assert f"- `Ann Moved (ann2)` keeps `wiki`: {moved}" in comment
+    two = "two people for a pass: the address changes too"
+    renamed = f"- file of `ann → ann2`: {two}, gain `wiki` (1 of them); are no longer to"
+    assert renamed in comment
     assert [
         (each["kind"], each["what"], each["people"], each["added"], each["removed"]) for each in found["causes"]
     ] == [
         ("condition", "design", 15, {"chat": 15, "draw": 15}, {}),
         ("sequence", "base", 15, {"wiki": 15}, {}),
-        ("hire", "ann → ann2", 1, {}, {}),
+        ("hire", "ann → ann2", 2, {"wiki": 1}, {"wiki": 1}),
     ]
 
 

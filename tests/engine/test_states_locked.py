@@ -439,7 +439,7 @@ def test_lock_without_effect_has_failed(lockable, accounts):
     assert (found.locked, "still finds the account" in found.reason) == (LockState.PENDING, True)
 
 
-@pytest.mark.parametrize("how", ["removed", "kept", "broken", "renamed", "readdressed", "both", "back"])
+@pytest.mark.parametrize("how", ["removed", "kept", "broken", "renamed", "readdressed", "back"])
 def test_lock_holds_whatever_becomes_of_the_file(lockable, accounts, repo, how):
     if how == "kept":
         repo.hire("ada", {"integration": "tool", "keep": True})
@@ -461,10 +461,6 @@ def test_lock_holds_whatever_becomes_of_the_file(lockable, accounts, repo, how):
             where = "countess"
         case "readdressed":
             repo.hire("ada", "tool", email="countess@example.com")
-        case "both":
-            repo.remove("hires/ada.yaml")
-            repo.hire("countess", "tool", first_name="Ada")
-            where = "countess"
     repo.commit()
     found = row(lockable.reconcile(), where, access)
     assert (found.status, found.reason) == (Status.SUSPENDED, f"{SAID}; switched off")

@@ -118,7 +118,8 @@ def cause(each: Consequence, quote: Quote) -> str:
         return f"{title}{whom}"
     told = (("gain", each.added), ("lose", each.revoked), ("are no longer to have", each.removed - each.revoked))
     found = [f"{what} {_counted(counts, number, quote)}" for what, counts in told if counts]
-    return f"{title}: {people(number)},{_alike(each)} {'; '.join(found) or count(each.grants, 'grant') + ' changed'}"
+    whom = "two people for a pass: the address changes too" if each.cause.renamed else people(number)
+    return f"{title}: {whom},{_alike(each)} {'; '.join(found) or count(each.grants, 'grant') + ' changed'}"
 
 
 def _alike(each: Consequence) -> str:

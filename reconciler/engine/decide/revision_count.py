@@ -51,8 +51,7 @@ class RevisionCount(Frozen):
     are counted again because time alone makes more leave or arrive: a moved end is over, a day comes. `moved` are the
     former and the new names of what leaves, as long as the ledger may have it under the former. `released` are those
     grants of `leaving` and `arriving` that somebody let through, whatever has come of them since; before it is noted,
-    those of which it says the same as the count before. `successors` are the ids of hires who have another file since
-    an earlier revision, by the id that the ledger has them under.
+    those of which it says the same as the count before.
     """
 
     revision: str
@@ -64,7 +63,6 @@ class RevisionCount(Frozen):
     due: tuple[tuple[datetime, frozenset[str]], ...] = ()
     moved: tuple[tuple[Key, Key], ...] = ()
     released: frozenset[Key] = frozenset()
-    successors: Mapping[str, str] = {}
 
     @classmethod
     def read(cls, ledger: LedgerReader) -> RevisionCount | None:
@@ -173,8 +171,7 @@ def forget(noted: bytes | None, hire: str) -> bytes | None:
     )
     moved = tuple(move for move in counted.moved if all(key.hire != hire for key in move))
     due = tuple((moment, hires - {hire}) for moment, hires in counted.due)
-    successors = {old: new for old, new in counted.successors.items() if hire not in (old, new)}
-    without = replace(counted, leaving=leaving, arriving=arriving, due=due, moved=moved, successors=successors)
+    without = replace(counted, leaving=leaving, arriving=arriving, due=due, moved=moved)
     return without.after(counted, noted)
 
 

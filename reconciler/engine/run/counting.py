@@ -45,8 +45,6 @@ async def count_revision(
     if before is not None and tree.revision != WORKTREE and before.revision == tree.revision and not due:
         return before
     desired = revision.desired
-    if before is not None:
-        desired.follow(before.revision, before.successors)
     manifests_differ: bool | None = None
     if selections is None:
         selections, manifests_differ = _touched_since(revision, desired, before)
@@ -82,7 +80,6 @@ async def count_revision(
         due=counting.due(),
         moved=counting.moved(),
         arriving={name: frozenset(keys) for name, keys in arriving.items()},
-        successors=await ledger.run(partial(_still_to_move, successors=desired.successors)),
     )
     return counted if before is None else replace(counted, released=counted.alike(before, differ))
 
@@ -136,12 +133,6 @@ def _waiting(ledger: LedgerReader, counted: RevisionCount) -> RevisionCount:
     leaving = {name: left for name, keys in counted.leaving.items() if (left := keys & there)}
     arriving = {name: left for name, keys in counted.arriving.items() if (left := keys - done)}
     return replace(counted, leaving=leaving, arriving=arriving)
-
-
-def _still_to_move(ledger: LedgerReader, successors: Mapping[str, str]) -> dict[str, str]:
-    """Return who has another file, and rows under the id of before."""
-    rows = ledger.grants.records(successors.keys()) if successors else ()
-    return {record.key.hire: successors[record.key.hire] for record in rows if record.orphaned_at is None}
 
 
 def _may_let_go(ledger: LedgerReader, selections: Iterable[Selection], desired: Desired) -> bool:

@@ -97,12 +97,8 @@ class Planning:
     async def begin(self) -> Self:
         """Read what the state has for every pass, and make ready to ask."""
         vault, base = self.state.vault, self._base
-        assigned, counted, locks = await self.state.ledger.run(
-            lambda ledger: (ledger.notes.get(ASSIGNED), RevisionCount.read(ledger), ledger.locks.all())
-        )
+        assigned, locks = await self.state.ledger.run(lambda ledger: (ledger.notes.get(ASSIGNED), ledger.locks.all()))
         self.desired.once_assigned = frozenset(json.loads(assigned or b"[]"))
-        if counted is not None:
-            self.desired.follow(counted.revision, counted.successors)
         if self._reads_listings:
             self.listings.expect(listed_grants(self.desired, self.selection.hires))
         desired = self.desired if self.in_force is None else Desired(base, self.policy.today)
@@ -388,22 +384,15 @@ async def _rows_for(ledger: Ledger[LedgerReader], selection: Selection, desired:
         if absent := needed - found.keys():  # what they stored may be used in a revocation
             names = frozenset(key.access for key in absent)
             found |= await read(known, (), GrantFilter(frozenset(), names))
-        if not (any(_takes_others(record, desired) for record in found.values()) or _before(known, found, desired)):
+        if not any(_takes_others(record, desired) for record in found.values()):
             return found
     while True:
         found = await read(known, _addresses(known, desired))
         owners = {owner_of(record, desired) for record in found.values()}
-        named = {key.hire for key in found} | {owner for owner in owners if owner is not None}
-        more = (named | _before(known, found, desired)) - known
+        more = ({key.hire for key in found} | {owner for owner in owners if owner is not None}) - known
         if not more:
             return found
         known |= more
-
-
-def _before(hires: Collection[str], found: Iterable[Key], desired: Desired) -> set[str]:
-    """Return the ids of before of hires of whom nothing is found under those of now."""
-    new = {hire for hire in {*hires} - {key.hire for key in found} if hire in desired.hires}
-    return {old for old, now in desired.successors.items() if now in new} if new else set()
 
 
 def _takes_others(record: Record, desired: Desired) -> bool:

@@ -52,14 +52,12 @@ def hires_at(checkout: Checkout, revision: str | None) -> frozenset[str] | None:
 def owner_of(record: Record, desired: Desired) -> str | None:
     """Return whose a row is now: who has its address, or the one that its hire had when git last had it; or None.
 
-    Where nobody has, its hire may have another file by now. What is over stays with its entry, whose hire's address
-    says where that is.
+    What is over stays with its entry, whose hire's address says where that is.
     """
     addresses, over = [record.email], record.over is Over.REACHED
     if over or record.orphaned_at is None:
         addresses.insert(0 if over else 1, record.hire_email)
-    owner = next((owner for each in addresses if (owner := desired.owner(each)) is not None), None)
-    return owner if owner is not None or record.orphaned_at is not None else desired.successor(record.key.hire)
+    return next((owner for each in addresses if (owner := desired.owner(each)) is not None), None)
 
 
 def readdressed(record: Record, desired: Desired) -> bool:
