@@ -116,6 +116,10 @@ def in_transaction(connection: sqlite3.Connection) -> Iterator[None]:
         connection.rollback()
 
 
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""The errors of a file that is no state any more."""
+
+
 def back_up(state: Path, path: Path) -> None:
     """Copy a state as it is now to a file that is not there yet, also while another process writes it."""
     refuse_unsafe(state)
@@ -140,6 +144,9 @@ def copied(connection: sqlite3.Connection, path: Path) -> None:
     except (OSError, sqlite3.Error) as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED:
+            with faults():  # of the state that is copied
+                raise
         why = error.strerror if isinstance(error, OSError) else error
         raise LedgerError(
             f"{path}: {why}: see that the folder is there and writable, and make room on the disk"
