@@ -15,8 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import pygit2
-
 from reconciler.engine.context import Revision
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
@@ -26,6 +24,7 @@ from reconciler.ledger.vault import Vault
 from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.log import event_log
 from reconciler.model.settings import OWN
+from reconciler.repository.git import pygit2
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import WORKTREE
 

@@ -17,8 +17,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pygit2
-
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import read_connected
 from reconciler.intake.files import stem_of
@@ -33,6 +31,7 @@ from reconciler.model.text import hint
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Files
+from reconciler.repository.git import pygit2
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.extent import UNREADABLE
 from reconciler.requests.match import failure

@@ -11,9 +11,6 @@ from itertools import count
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-import pygit2
-from pygit2.enums import SortMode
-
 from reconciler.engine.context import Context
 from reconciler.engine.run.accepted import InForce, in_force
 from reconciler.intake.files import stem_of
@@ -31,6 +28,7 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.documents.problems import model_of
 from reconciler.repository.documents.yaml import Loaded, read
+from reconciler.repository.git import pygit2
 from reconciler.repository.git.branches import commit_to_branch, has_remote
 from reconciler.repository.git.program import GitFailed, git
 from reconciler.repository.git.trees import OverlayTree, Tree, object_at
@@ -314,7 +312,7 @@ class Asking:
         A request that ended and was tidied is known by its name: another one of that name would count as over, too.
         """
         found = {PurePosixPath(file.path).stem for file in self.tree.files(FOLDER)}
-        for commit in self._repository.walk(pygit2.Oid(hex=self.tree.revision), SortMode.TIME):
+        for commit in self._repository.walk(pygit2.Oid(hex=self.tree.revision), pygit2.enums.SortMode.TIME):
             if commit.commit_time < since.timestamp():
                 break
             inside = object_at(commit.tree, FOLDER)

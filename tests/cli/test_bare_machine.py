@@ -81,6 +81,13 @@ def test_without_git_everything_but_fetching_and_signatures_goes_on(
         assert (done.code, done.err.partition(":")[0]) == (0, told), arguments
 
 
+@pytest.mark.parametrize("command", [["status"], ["request", "list"]])
+def test_without_certificates_what_speaks_to_nobody_goes_on(team: Repo, command: list[str]) -> None:
+    none = dict.fromkeys(("SSL_CERT_FILE", "SSL_CERT_DIR"), "/nonexistent")
+    done = begun(team, str(PROGRAM), *command, env=team.environment(none))
+    assert done.code == 0, done.err
+
+
 def test_demo_names_missing_programs(team: Repo, call: Call, no_programs: dict[str, str]) -> None:
     done = call(team, "demo", "--once", env=no_programs)
     assert (done.code, done.out) == (1, "")

@@ -24,7 +24,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pygit2
 from msgspec.structs import asdict
 
 from reconciler.engine.context import Context, Revision
@@ -37,6 +36,7 @@ from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.revision_status import REF, VOUCH, Untrusted
 from reconciler.model.settings import Git
 from reconciler.model.value import Frozen, replace
+from reconciler.repository.git import pygit2
 from reconciler.repository.git.checkout import HEADS
 from reconciler.repository.git.program import GitFailed, git, home_of
 from reconciler.repository.git.signatures import first_untrusted

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-import pygit2
-from pygit2.enums import SortMode
-
 from reconciler.model.errors import RepositoryError
+from reconciler.repository.git import pygit2
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import object_at
 
@@ -52,7 +50,9 @@ def _origins(repository: pygit2.Repository, revision: str, folder: str) -> Origi
     def names(inside: pygit2.Oid) -> frozenset[str]:
         return frozenset(_below(repository[inside].peel(pygit2.Tree)))
 
-    for commit in repository.walk(pygit2.Oid(hex=revision), SortMode.TOPOLOGICAL | SortMode.REVERSE):
+    for commit in repository.walk(
+        pygit2.Oid(hex=revision), pygit2.enums.SortMode.TOPOLOGICAL | pygit2.enums.SortMode.REVERSE
+    ):
         before = frozenset[str]().union(*(had.get(parent, frozenset()) for parent in commit.parent_ids))
         tree = commit.tree
         inside = tree[folder] if folder in tree else None  # noqa: SIM401  only `[]` takes a path

@@ -16,10 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from weakref import finalize
 
-import pygit2
-from pygit2.enums import FileMode, SortMode
-
 from reconciler.model.attribution import Approval, Attribution, Source
+from reconciler.repository.git import pygit2
 from reconciler.repository.git.checkout import person
 from reconciler.repository.git.extent import MAX_FOLDER, MOST, Endless, Extents
 from reconciler.repository.git.parts import FileVersion, Part, parse_version
@@ -33,7 +31,7 @@ LARGE = 100
 WALKED = 100_000
 """The most files and folders that are looked at for what one commit changed."""
 
-_FILES = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
+_FILES = (pygit2.enums.FileMode.BLOB, pygit2.enums.FileMode.BLOB_EXECUTABLE)
 
 _UNREAD = object()
 
@@ -133,7 +131,7 @@ class Provenance:
         starts = [commit for commit, pending in waiting.items() if pending]
         if not starts:
             return order
-        walker = self._repository.walk(pygit2.Oid(hex=starts[0]), SortMode.TOPOLOGICAL)
+        walker = self._repository.walk(pygit2.Oid(hex=starts[0]), pygit2.enums.SortMode.TOPOLOGICAL)
         for start in starts[1:]:
             walker.push(pygit2.Oid(hex=start))
         if hidden is not None:
