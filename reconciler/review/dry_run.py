@@ -233,11 +233,7 @@ def _bare(item: PlannedGrant) -> PlannedGrant:
     grant, record = item.grant, item.record
     if record is not None:
         record = Record(
-            record.key,
-            record.email,
-            record.integration,
-            record.service,
-            record.source,
+            **record.core,
             executed_at=record.executed_at,
             confirmed_at=record.confirmed_at,
             ends_at=record.ends_at,
@@ -245,7 +241,7 @@ def _bare(item: PlannedGrant) -> PlannedGrant:
         )
     return replace(
         item,
-        grant=Grant(grant.key, grant.email, grant.integration, grant.service, grant.source, needs=grant.needs),
+        grant=Grant(**grant.core),
         record=record,
         verdict=item.verdict if is_off(item.verdict) else None,
         prepared=None,

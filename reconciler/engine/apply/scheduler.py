@@ -14,16 +14,14 @@ from dataclasses import dataclass, field
 from reconciler.engine.apply.claims import ClaimSet
 from reconciler.engine.apply.commands import request_events
 from reconciler.engine.apply.executor import Executor
-from reconciler.engine.apply.plan import Plan, written
+from reconciler.engine.apply.plan import written
 from reconciler.engine.apply.running import AttemptRequest, Overtaken
 from reconciler.engine.apply.transitions import waiting
 from reconciler.engine.decide.existing import Facts, found, webhook
 from reconciler.engine.decide.orphans import dependents_first, gone, why_over
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.decide.wanted import decide
-from reconciler.engine.observe.checker import Services
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command, Event
 from reconciler.model.clock import Stopped
 from reconciler.model.grant import Decision, Key, Record
@@ -47,12 +45,9 @@ def acts(item: PlannedGrant) -> bool:
 class Scheduler:
     """Runs the attempts of one pass."""
 
-    plan: Plan
-    services: Services
     claims: ClaimSet
     recorded: Recorded
     executor: Executor
-    state: OpenState
     notifications: Notifications
     report: Report
     _after: dict[Key, Record] = field(default_factory=dict)
@@ -94,7 +89,7 @@ class Scheduler:
             self.claims.release(key)
         # Nobody waits for a mail server: the access may have to go meanwhile.
         if (made := self._tells.get(key)) is not None:
-            await self.notifications.deliver(self.state.ledger, self.state.vault, made, self.executor.author)
+            await self.notifications.deliver(self.executor.ledger, self.executor.vault, made, self.executor.author)
 
     def _before(self, item: PlannedGrant) -> list[Key]:
         """Return the grants whose attempts have to end first."""
@@ -119,7 +114,7 @@ class Scheduler:
         first = revokes and item.decision.action is Action.REVOKE and not item.decision.withdraws
         if first and self._revoked_another(item) and (gone := await self._gone(item, record)) is not None:
             return gone
-        commands = self.plan.commands.get(item.grant.key, ())
+        commands = self.executor.plan.commands.get(item.grant.key, ())
         new = await self.executor.attempt(AttemptRequest(planned=item, record=record, commands=commands))
         if new.unchecked:
             return new
@@ -137,12 +132,12 @@ class Scheduler:
         return new
 
     def _integration(self, item: PlannedGrant) -> Integration:
-        return self.services.integrations[item.grant.integration]
+        return self.executor.services.integrations[item.grant.integration]
 
     async def _check(self, item: PlannedGrant) -> Verdict:
         """Check a grant's account once more."""
         assert item.prepared is not None
-        return await self.services.checker.check_directly(self._integration(item), item.prepared)
+        return await self.executor.services.checker.check_directly(self._integration(item), item.prepared)
 
     async def _confirmed(self, item: PlannedGrant, record: Record) -> Record:
         """Check again after an attempt. Returns the record: `present` if the account is found as wanted."""
@@ -155,7 +150,7 @@ class Scheduler:
         assert item.prepared is not None
         # A request that was done before the last attempt had the values of its time.
         facts = Facts(verdict, integration.manifest, changes=integration.changes(item.prepared, record, verdict))
-        policy = replace(self.plan.policy, now=self.executor.now())
+        policy = replace(self.executor.plan.policy, now=self.executor.now())
         seen = webhook(record, facts) if isinstance(verdict, NoCheck) else found(record, verdict, facts, policy)
         if seen.status is Status.PRESENT:
             seen = replace(seen, reason=f"{did}; {seen.reason}")
@@ -174,7 +169,7 @@ class Scheduler:
     async def _made(self, maker: str, item: PlannedGrant, record: Record) -> Record:
         """Check a grant whose account another entry makes in this pass, and return its record."""
         verdict = await self._check(item)
-        decision = decide(item.record, Facts(verdict, self._integration(item).manifest), self.plan.policy)
+        decision = decide(item.record, Facts(verdict, self._integration(item).manifest), self.executor.plan.policy)
         if decision.action.provides and not isinstance(verdict, Present):
             other = self._after.get(Key(record.key.hire, maker))
             why = f"{other.status}: {other.reason}" if other is not None else "not made yet"
@@ -186,7 +181,7 @@ class Scheduler:
         verdict = await self._check(item)
         if not (isinstance(verdict, Missing) or is_off(verdict)):
             return None
-        decision = gone(why_over(record, self.services.desired, self.executor.now()))
+        decision = gone(why_over(record, self.executor.services.desired, self.executor.now()))
         return await self._settle(*self._written(item, record, decision, verdict))
 
     def _written(
@@ -194,17 +189,17 @@ class Scheduler:
     ) -> tuple[Record, list[Event]]:
         """Return a grant's record after another check, and the events for the history."""
         seen = replace(item, record=record, decision=decision, verdict=verdict)
-        return written(seen, self.executor.now(), self.plan.revision)[1:]
+        return written(seen, self.executor.now(), self.executor.plan.revision)[1:]
 
     async def _settle(self, record: Record, lines: Iterable[Event] = ()) -> Record:
         """Save and return the record of a grant that no attempt is made for, and answer its commands."""
-        commands = self.plan.commands.get(record.key, ())
+        commands = self.executor.plan.commands.get(record.key, ())
         events = [*request_events(commands, self.executor.now(), [record]), *self.executor.authored(lines)]
         await self._save([record], events, answered=commands)
         return record
 
     async def _save(self, found: list[Record], lines: Iterable[Event], *, answered: Sequence[Command] = ()) -> None:
-        ledger = self.state.ledger
+        ledger = self.executor.ledger
         await ledger.together(lambda writer: writer.save(found, lines, answered=answered))
 
     def _unmet(self, item: PlannedGrant) -> str | None:

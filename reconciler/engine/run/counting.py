@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from reconciler.engine.apply.claims import Claims
 from reconciler.engine.context import Revision
@@ -149,16 +148,6 @@ def _with_others(selections: Sequence[Selection]) -> Sequence[Selection]:
     return [Selection(without=names), *([Selection(integrations=names)] if names else [])]
 
 
-class _Unasked(Planning):
-    """Plans without asking any service, what is suspended as if it were not: that ends without a commit."""
-
-    blind = True
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.policy = replace(self.policy, settings=self.settings.model_copy(update={"suspend": []}))
-
-
 class _Counting:
     """Who leaves and what arrives, by integration: as counted before, but for the hires that are counted anew."""
 
@@ -178,7 +167,7 @@ class _Counting:
         Hires of whom the ledger has nothing lose nothing: what arrives of them is told without a plan, if `new` counts.
         """
         for selection in selections:
-            planning = _Unasked(self._revision, self._state, PassRequest(selection))
+            planning = Planning(self._revision, self._state, PassRequest(selection), blind=True)
             await planning.begin()
             self._forget(selection)
             for part in await planning.parts(MAX_HIRES):

@@ -55,9 +55,6 @@ class Planning:
     an interval.
     """
 
-    blind = False
-    """Whether no service is asked."""
-
     def __init__(
         self,
         revision: Revision,
@@ -66,7 +63,9 @@ class Planning:
         *,
         in_force: Revision | None = None,
         listings: Listings | None = None,
+        blind: bool = False,
     ) -> None:
+        """A `blind` one asks no service, and plans what is suspended as if it were not: that ends without a commit."""
         self.state = state
         self._request = request
         self.selection = selection = request.selection
@@ -77,7 +76,9 @@ class Planning:
         self.trusted = in_force or revision
         """What says where requests go, and with which secrets."""
         self.settings = self.trusted.settings
-        self.policy = Policy(self.settings, context.clock.now(), removals=request.removals)
+        deciding = self.settings.model_copy(update={"suspend": []}) if blind else self.settings
+        self.policy = Policy(deciding, context.clock.now(), removals=request.removals)
+        self._blind = blind
         self.desired = context.desired(files, self.policy.today)
         hires = self.desired.hires if selection.hires is None else selection.hires
         self.yielder = context.yielder.among(len(hires))
@@ -110,7 +111,7 @@ class Planning:
             integrations = as_branch_may(integrations, ours, theirs, self.trusted)
         self.integrations = integrations
         self.locks = self.desired.locks(locks, self.policy.now)
-        self.checker = Checker(self.context.redactor, self.listings, self.yielder, blind=self.blind)
+        self.checker = Checker(self.context.redactor, self.listings, self.yielder, blind=self._blind)
         self.services = Services(desired=self.desired, integrations=integrations, checker=self.checker)
         self._same_accounts = SameAccounts(self.services, self.context.wanted_prints)
         self._rivals = Rivals(self.services, self.context.wanted_accounts)

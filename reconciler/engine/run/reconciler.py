@@ -110,12 +110,9 @@ class Reconciler:
             author=author,
         )
         scheduler = Scheduler(
-            plan=plan,
-            services=self.services,
             claims=self.claims,
             recorded=recorded,
             executor=executor,
-            state=self.state,
             notifications=notifications,
             report=report,
         )
