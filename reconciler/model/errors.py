@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
 
 from msgspec.structs import force_setattr
 
@@ -172,11 +171,6 @@ class Problem(Frozen, order=True):
     def order(self) -> tuple[str, int, Severity, str]:
         """Return the sort key for lists of problems."""
         return self.file, self.line or 0, self.severity, self.message
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Problem:
-        """Read what `as_json` returned."""
-        return cls(data["file"], data["line"], data["message"], Severity(data["severity"]))
 
     def as_json(self) -> dict[str, object]:
         """The object of docs/commands.md, "JSON"."""

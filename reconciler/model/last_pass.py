@@ -14,6 +14,8 @@ from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
+from msgspec import convert
+
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem
 from reconciler.model.selection import Selection
@@ -48,8 +50,8 @@ class LastPass(Frozen):
         return cls(
             found.get("revision"),
             datetime.fromisoformat(found["at"]) if found.get("at") else None,
-            tuple(map(Problem.from_json, found.get("problems") or ())),
-            tuple((Problem.from_json(each), datetime.fromisoformat(each["at"])) for each in found.get("joined") or ()),
+            convert(found.get("problems") or [], tuple[Problem, ...]),
+            tuple((convert(each, Problem), datetime.fromisoformat(each["at"])) for each in found.get("joined") or ()),
         )
 
     def written(self) -> bytes:
