@@ -107,8 +107,7 @@ class Planning:
         if vault.fault is not None:
             integrations = {name: _without_tokens(item, vault.fault) for name, item in integrations.items()}
         if self.in_force is not None:
-            ours, theirs = base.manifests, self.desired.files.manifests
-            integrations = as_branch_may(integrations, ours, theirs, self.trusted)
+            integrations = as_branch_may(integrations, base.manifests, self.desired.files.manifests, self.trusted)
         self.integrations = integrations
         self.locks = self.desired.locks(locks, self.policy.now)
         self.checker = Checker(self.context.redactor, self.listings, self.yielder, blind=self._blind)
