@@ -301,7 +301,7 @@ def call_cli(repo: Repo, *arguments: str, given: str = "", env: Mapping[str, str
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         for name in ("GITHUB_ACTIONS", "GNUPGHOME"):
             patch.delenv(name, raising=False)
-        for name, value in repo.environment(env).items():
+        for name, value in repo.environment(env).items() - os.environ.items():
             patch.setenv(name, value)
         patch.chdir(repo.root)
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
