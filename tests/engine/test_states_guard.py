@@ -14,8 +14,13 @@ from tests.engine.harness import Machine, row
 @pytest.fixture
 def twenty(repo, accounts) -> Machine:
     """Twenty hires with an account each, found and confirmed: to make them would take four times as long."""
-    accounts.add(*(f"h{number:02}@example.com" for number in range(20)))
-    return confirmed(repo, accounts)
+    return found(repo, accounts)
+
+
+@pytest.fixture
+def few(repo, accounts) -> Machine:
+    """The twenty, with settings that let a pass make five accounts."""
+    return found(repo, accounts, max_new=5)
 
 
 @pytest.fixture
@@ -24,8 +29,13 @@ def provisioned(repo, accounts) -> Machine:
     return confirmed(repo, accounts)
 
 
-def confirmed(repo, accounts, until=None) -> Machine:
-    repo.settings(gnupg_home=repo.gnupg.path)
+def found(repo, accounts, **settings) -> Machine:
+    accounts.add(*(f"h{number:02}@example.com" for number in range(20)))
+    return confirmed(repo, accounts, **settings)
+
+
+def confirmed(repo, accounts, until=None, **settings) -> Machine:
+    repo.settings(gnupg_home=repo.gnupg.path, **settings)
     repo.manifest("tool", accounts.manifest(revoke=True))
     end(repo, range(20), until)
     machine = Machine(repo)
@@ -147,15 +157,6 @@ def test_guard_counts_changes_since_last_resync(twenty, accounts):
 
 
 # max_new
-
-
-@pytest.fixture
-def few(twenty, repo):
-    """The twenty, with settings that let a pass make five accounts."""
-    repo.settings(gnupg_home=repo.gnupg.path, max_new=5)
-    repo.commit()
-    twenty.reconcile()
-    return twenty
 
 
 def titled(accounts):
