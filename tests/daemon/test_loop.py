@@ -105,6 +105,23 @@ def test_status_keeps_the_newest_revision_when_a_pass_of_an_older_one_ends(
     asyncio.run(walk())
 
 
+def test_a_commit_is_acted_on_where_git_has_lost_the_one_before(tool: Repo, accounts: AccountService) -> None:
+    """As a single pass does it: what this process still remembers of a commit is not there for others."""
+
+    async def walk() -> None:
+        async with running(tool) as now:
+            await until(lambda: now.passes)
+            before = tool.git("rev-parse", "HEAD")
+            tool.hire("bob", "tool")
+            tool.git("add", "--all")
+            rewritten = tool.git("commit-tree", tool.git("write-tree"), "-m", "all of it anew")
+            (tool.root / ".git" / "objects" / before[:2] / before[2:]).unlink()
+            tool.git("update-ref", "refs/heads/main", rewritten)
+            await until(lambda: accounts.created["bob@example.com"])
+
+    asyncio.run(walk())
+
+
 def test_passes_go_on_after_the_clock_is_set_back(tool: Repo, accounts: AccountService) -> None:
     tool.settings(interval="1s")
     tool.commit()

@@ -380,7 +380,9 @@ def _from_checkout(context: Context) -> Remembered:
         return NOTHING
     revision = branch = None
     with suppress(KeyError, ValueError, pygit2.GitError), _readable(context, REF):
-        revision = str(repository.references[REF].peel(pygit2.Commit).id)
+        found = repository.references[REF].peel(pygit2.Commit).id
+        repository.odb.read_header(found)  # from the disk: this process may remember what is gone since
+        revision = str(found)
     with suppress(KeyError, ValueError, pygit2.GitError), _readable(context, BRANCH):
         target = repository.lookup_reference(BRANCH).target
         branch = target.removeprefix(HEADS) if isinstance(target, str) else None

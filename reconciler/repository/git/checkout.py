@@ -196,9 +196,9 @@ class Checkout:
 
     def has(self, revision: str) -> bool:
         """Whether a commit exists here, by its full id; what is no id is none."""
-        try:
-            return self.repository is not None and revision in self.repository
-        except pygit2.GitError:
+        try:  # not of the repository, which remembers what was read and is gone since
+            return self.repository is not None and pygit2.Oid(hex=revision) in self.repository.odb
+        except (ValueError, pygit2.GitError):
             return False
 
     def descends(self, revision: str, earlier: str) -> bool:
