@@ -118,5 +118,10 @@ class OpenRun(Frozen, kw_only=True):
         """Whether any of its requests can have changed something."""
         return any(step.may_have_effect for step in self.steps)
 
+    @property
+    def broke_there(self) -> bool:
+        """Whether any of its requests was answered with a fault of the service's own."""
+        return any(step.broke_there for step in self.steps)
+
 
 NO_RUN = OpenRun()

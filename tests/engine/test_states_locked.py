@@ -14,6 +14,7 @@ from reconciler.model.status import Action, EventType, Status
 from reconciler.review.past import replayed
 from tests.engine.harness import dying, row
 from tests.repo import use_key
+from tests.servers import Reply
 
 SAID = "locked by tester@here since 2026-12-01T09:00:00Z: left in anger"
 
@@ -437,6 +438,28 @@ def test_lock_without_effect_has_failed(lockable, accounts):
     lockable.lock("ada")
     found = row(lockable.reconcile(), "ada", "tool")
     assert (found.locked, "still finds the account" in found.reason) == (LockState.PENDING, True)
+
+
+@pytest.mark.parametrize("how", ["wanted", "removed", "broken"])
+def test_account_that_was_made_though_the_service_said_that_it_failed_is_locked(machine, accounts, repo, how):
+    repo.manifest("tool", accounts.lockable())
+    repo.hire("ada", "tool")
+    repo.commit()
+
+    def act(connection, received):
+        accounts.handle(received)
+        connection.answer(Reply(502, b"bad gateway"))
+
+    accounts.on(act, times=1, method="POST", prefix="/users")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.RETRYING
+    if how == "removed":
+        repo.hire("ada")
+    elif how == "broken":
+        repo.write("hires/ada.yaml", "email: ada@example.com\nlast_name: [\n")
+    repo.commit()
+    machine.lock("ada")
+    assert row(machine.reconcile(), "ada", "tool").locked is LockState.DONE
+    assert not active(accounts)
 
 
 @pytest.mark.parametrize("how", ["removed", "kept", "broken", "renamed", "readdressed", "back"])

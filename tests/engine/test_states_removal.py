@@ -95,6 +95,26 @@ def test_such_an_account_is_reported_until_it_is_gone(machine, accounts, repo):
     assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
 
 
+@pytest.mark.parametrize("removed", [False, True])
+@pytest.mark.parametrize("made", [False, True])
+def test_such_an_account_goes_when_its_time_is_over(machine, accounts, repo, removed, made):
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    repo.hire("ada", {"integration": "tool", "for": "30m"})
+    repo.commit()
+    if made:
+        fails_after_commit(accounts)
+    else:
+        accounts.fail_next(1, 502, method="POST", prefix="/users")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.RETRYING
+    machine.clock.turn(minutes=40)
+    if removed:
+        without(repo)
+    found = machine.reconcile().rows
+    assert [each.status for each in found] == ([] if removed and not made else [Status.REVOKED])
+    assert accounts.people == {}
+    assert len(accounts.calls("DELETE")) == made
+
+
 def test_an_attempt_that_may_have_made_the_account_is_never_dropped(pruning, accounts, repo):
     accounts.drop_after_commit(method="POST", prefix="/users")
     pruning.reconcile()

@@ -786,8 +786,8 @@ class Judgement:
         over = row.is_over(now)
         if not over and self._unreadable(git, grant):
             return Duty("invalid", untouched=True)
-        ended = over or _ran_out(git, row, grant, now) is not None
-        if row.phase is Phase.REVOKED or (ended and not row.something_left):
+        never = not row.something_left and (over or _ran_out(git, row, grant, now) is not None)
+        if row.phase is Phase.REVOKED or (never and not row.doubtful):
             return Duty("revoked", wanted=False)
         if _suspended(git, grant, now.date()):
             return Duty("suspended", wanted=False)
@@ -803,7 +803,8 @@ class Judgement:
         seen = look(grant)
         orphaned = replace(orphaned, seen=seen)
         gone = replace(orphaned, status="revoked")
-        if seen is Seen.OFF:  # it is gone already, and so is what a revocation left of it
+        # What is off is gone already, and so is what a revocation left of it.
+        if seen is Seen.OFF or (never and seen in (Seen.AWAY, Seen.NOT_ASKED)):
             return gone
         if row.revoking and row.phase in OPEN and not (row.withdrawing and seen is Seen.THERE):
             sent = row.unchecked and seen is Seen.NOT_ASKED  # which counts where there is no check

@@ -40,7 +40,8 @@ class LockPlanner:
         if grant is not None and grant.refused:  # what it names need not be theirs; what it gave is in the ledger
             grant = None
         rival = None if grant is None or grant.hold is not None else await self._inputs.rival(grant, record)
-        places = [record] if record is not None and record.may_remain else []
+        unsure = record is not None and record.run.broke_there and not unlooked.wanted
+        places = [record] if record is not None and (record.may_remain or unsure) else []
         if grant is not None:
             try:
                 places += await self._as_git_has_it(grant, record, known=bool(places))

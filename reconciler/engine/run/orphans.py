@@ -109,13 +109,17 @@ class OrphanPlanner:
         if record.phase is Phase.REVOKED:
             return _no_action(record, Status.REVOKED, record.reason if record.status is Status.REVOKED else "revoked")
         over = why_over(record, self._inputs.desired, self._inputs.policy.now)
-        if not record.leaves_something and (ended or self._ran_out(record) is not None):
-            return _no_action(record, Status.REVOKED, over or NOT_IN_GIT)
+        never = not record.leaves_something and (ended or self._ran_out(record) is not None)
+        nothing = _no_action(record, Status.REVOKED, over or NOT_IN_GIT)
+        if never and not record.run.broke_there:
+            return nothing
         if reason := self._inputs.policy.suspended(record.key.hire, record.integration):
             return _no_action(record, Status.SUSPENDED, reason)
         integration = self._inputs.integrations.get(record.integration)
         if integration is not None:
-            return await self._check_and_decide(integration, record, over)
+            looked = await self._check_and_decide(integration, record, over)
+            gone = isinstance(looked.verdict, Missing | NoCheck) and looked.invitation is None
+            return replace(nothing, verdict=looked.verdict) if never and gone else looked
         problems = self._inputs.desired.files.broken["manifests"].get(record.integration)
         if not problems and self._inputs.by_hand.get(record.key) == "revoke":
             return PlannedGrant(record.as_grant(), record, taken_by_hand(over), wanted=False, by_hand=True)

@@ -277,12 +277,13 @@ class Planner:
         for record in records:
             if record.key in wanted or not self._claims.take(record.key, record.email):
                 continue
+            unsure = record.run.broke_there and not record.leaves_something
             droppable = not record.leaves_something and orphans.may_be_dropped(record)
-            if droppable and not any(step.broke_there for step in record.run.steps):
+            if droppable and not unsure:
                 self.dropped.append(record)
                 continue
-            # It is dropped once its account was looked for, by what was sent.
-            left = replace(record, snapshot={**record.snapshot, **record.run.values}) if droppable else record
+            # It is dropped, or over, once its account was looked for, by what was sent.
+            left = replace(record, snapshot={**record.snapshot, **record.run.values}) if unsure else record
             lock = self._inputs.locks.of(record.key.hire, record.email)
             ended = record.phase is Phase.REVOKED and orphans.why_it_leaves(record) is not None
             item = await (orphans.plan(left) if lock is None or ended else self._locked.plan(lock, left))
