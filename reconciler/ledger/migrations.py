@@ -247,8 +247,8 @@ def _left_over(op: Operations, _connection: sa.Connection) -> None:
 
     A hire is found again whose file was renamed while an account is under an address of before. A grant is of each
     sequence by which its hire has it. What a person asked for is told from what git did. An end that was moved may be
-    moved back: what it was at first is kept, as far as that is known. So is what the
-    guard holds of what takes access away.
+    moved back: what it was at first is kept, as far as that is known. Of what the guard holds it is
+    noted whether it takes access away.
     """
     _add_columns(op, "grants", sa.Boolean, "left_over", nullable=False, server_default=sa.false())
     _add_columns(op, "grants", sa.Text, "hire_email", nullable=False, server_default="")

@@ -45,7 +45,10 @@ class Model(BaseModel):
 
 @cache
 def _below_fields(module: str) -> dict[str, dict[str, str]]:
-    """Read from its source what stands below each field of a module's classes: Python itself keeps none of it."""
+    """Read from its source what stands below each field of a module's classes: Python itself keeps none of it.
+
+    Pydantic can (`use_attribute_docstrings`), but for all classes at each start, not only where a command shows it.
+    """
     parsed = ast.parse(inspect.getsource(sys.modules[module]))
     return {each.name: dict(_texts(each)) for each in parsed.body if isinstance(each, ast.ClassDef)}
 

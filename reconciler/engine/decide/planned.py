@@ -16,7 +16,7 @@ from reconciler.model.request import Request
 from reconciler.model.run import Kind
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.value import Frozen, Unshown, replace
-from reconciler.model.verdict import Invited, Missing, Present, Verdict
+from reconciler.model.verdict import Invited, Missing, NoCheck, Present, Verdict
 from reconciler.requests.record import NOTHING as NOTHING_COMPARED
 from reconciler.requests.record import Compared
 from reconciler.requests.render import outline, shown_body
@@ -184,6 +184,11 @@ class PlannedGrant(Frozen):
         """Whether the row belonged to another service before."""
         row, grant = self.record, self.grant
         return not self.untouched and row is not None and row.service != grant.service and grant.manifest is not None
+
+    @property
+    def finds_nothing(self) -> bool:
+        """Whether neither an account nor an invitation was found, or nothing says whether there is one."""
+        return isinstance(self.verdict, Missing | NoCheck) and self.invitation is None
 
     @property
     def seen(self) -> Mapping[str, Any]:

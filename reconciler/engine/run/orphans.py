@@ -118,8 +118,7 @@ class OrphanPlanner:
         integration = self._inputs.integrations.get(record.integration)
         if integration is not None:
             looked = await self._check_and_decide(integration, record, over)
-            gone = isinstance(looked.verdict, Missing | NoCheck) and looked.invitation is None
-            return replace(nothing, verdict=looked.verdict) if never and gone else looked
+            return replace(nothing, verdict=looked.verdict) if never and looked.finds_nothing else looked
         problems = self._inputs.desired.files.broken["manifests"].get(record.integration)
         if not problems and self._inputs.by_hand.get(record.key) == "revoke":
             return PlannedGrant(record.as_grant(), record, taken_by_hand(over), wanted=False, by_hand=True)

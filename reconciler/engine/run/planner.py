@@ -25,7 +25,7 @@ from reconciler.model.selection import Selection
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.template import roots
 from reconciler.model.value import replace
-from reconciler.model.verdict import Missing, NoCheck, Present, is_off
+from reconciler.model.verdict import Missing, Present, is_off
 from reconciler.repository.joined_problems import problems_of
 from reconciler.repository.policy import ByLedger, gives_nothing
 from reconciler.requests.render import canonical, question
@@ -287,7 +287,7 @@ class Planner:
             lock = self._inputs.locks.of(record.key.hire, record.email)
             ended = record.phase is Phase.REVOKED and orphans.why_it_leaves(record) is not None
             item = await (orphans.plan(left) if lock is None or ended else self._locked.plan(lock, left))
-            if droppable and isinstance(item.verdict, Missing | NoCheck) and item.invitation is None:
+            if droppable and item.finds_nothing:
                 self.dropped.append(record)
             else:
                 found.append(item)
