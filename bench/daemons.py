@@ -328,8 +328,12 @@ def weight() -> Iterator[tuple[float, float]]:
 
 
 def _until_recorded(root: Path, grants: int, running: Daemon) -> None:
+    """Wait until the ledger has so many grants. Raises TimeoutError, and AssertionError where the daemon has ended."""
+    until = time.monotonic() + LONGEST
     while _recorded(root) < grants:
         running.check()
+        if time.monotonic() > until:
+            raise TimeoutError(f"{_recorded(root)} of {grants} grants were recorded within {LONGEST:g} s")
         time.sleep(QUIET)
 
 
